@@ -1,0 +1,98 @@
+"""All that the hub tells its clients. A dialect turns each into frames, once for everybody.
+
+Events of a log are numbered by the log; `Typing` is told but not kept. The tag is the name
+in the native dialect.
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from hub.records import Ending, Member, Message, Usage
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Base of all events; its fields are the payload beside `room` and `offset`."""
+
+
+class MessagePosted(Event):
+    """A whole message: a human's prompt, a notice, a reply that did not stream."""
+
+    message: Message
+
+
+class MessageStarted(Event):
+    """A reply begins; its text is empty."""
+
+    message: Message
+
+
+class Token(Event):
+    """`text` is to be appended to message `id`."""
+
+    id: str
+    text: str
+
+
+class MessageEnded(Event):
+    """A reply has ended (invariant 6: every one does, in one of four ways)."""
+
+    id: str
+    status: Ending
+    html: str
+    usage: Usage | None
+    error: str | None = None
+
+
+class MessageRemoved(Event):
+    """A message is gone: deleted, or regenerated."""
+
+    id: str
+
+
+class MemberJoined(Event):
+    """Somebody is here now."""
+
+    member: Member
+
+
+class MemberLeft(Event):
+    """Somebody has gone."""
+
+    member: Member
+
+
+class TurnChanged(Event):
+    """The room's turn: waiting for the model (`position` 1 is next), answering, or over."""
+
+    state: Literal["queued", "running", "done"]
+    position: int | None = None
+
+
+class RoomUpdated(Event):
+    """The room's settings changed; `settings` holds those that did."""
+
+    settings: dict[str, msgspec.Raw]
+
+
+class Typing(Event):
+    """Somebody is writing, or stopped writing. Not kept: it has no offset."""
+
+    member: Member
+    typing: bool
+
+
+NAMES: dict[type[Event], str] = {
+    MessagePosted: "message",
+    MessageStarted: "message_start",
+    Token: "token",
+    MessageEnded: "message_end",
+    MessageRemoved: "message_removed",
+    MemberJoined: "member_joined",
+    MemberLeft: "member_left",
+    TurnChanged: "turn",
+    RoomUpdated: "room_updated",
+    Typing: "typing",
+}
+
+Name: TypeAlias = str

@@ -1,0 +1,1 @@
+"""What is kept: one contract, and what fulfils it."""

@@ -1,0 +1,1 @@
+"""One port: HTTP requests, static files, WebSocket upgrades, sessions."""

@@ -1,0 +1,1 @@
+"""Wire languages: how events and commands look to one kind of client."""

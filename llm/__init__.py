@@ -1,0 +1,1 @@
+"""Models: providers that stream text, and the gateway over them. Knows nothing of rooms."""

@@ -1,0 +1,169 @@
+"""What a provider is: one method that streams a reply and ends with what it took.
+
+    async with provider.stream(request) as items:
+        async for item in items:
+            match item:
+                case str(): ...       # text to append, never empty
+                case Queued(): ...    # waiting for the model; only the gateway says this
+                case Usage(): ...     # always the last item of a reply that came to its end
+
+Leaving the ``async with`` closes the upstream response at once, whatever the reason,
+and a model behind it stops generating. All that can go wrong is a `ModelError`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol, TypeAlias
+
+from attrs import evolve, field, frozen
+
+Role: TypeAlias = Literal["system", "user", "assistant"]
+
+
+@frozen
+class ChatMessage:
+    """One message of a prompt; `name` tells people and characters apart where a model can."""
+
+    role: Role
+    content: str
+    name: str | None = None
+
+
+@frozen
+class Request:
+    """All that a model is asked.
+
+    Attributes:
+        messages: the prompt, oldest first; system messages come first.
+        model: overrides the provider's own model.
+        max_tokens: the most tokens that the reply may have.
+        temperature: 0 (always the likeliest token) to 2.
+        stop: texts that end the reply when the model writes them; not part of the reply.
+        asker: an opaque id of who asked, for fair shares and budgets.
+        private: a whisper: its reply is never kept in a cache or shared.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    model: str | None = None
+    max_tokens: int = 1024
+    temperature: float = 0.8
+    stop: tuple[str, ...] = ()
+    asker: str = ""
+    private: bool = False
+
+    @classmethod
+    def of(cls, prompt: str, *, asker: str = "") -> "Request":
+        """One user message and nothing else: no history, no system text."""
+        return cls(messages=(ChatMessage("user", prompt),), asker=asker)
+
+    def with_model(self, model: str) -> "Request":
+        """Ask `model` the same."""
+        return evolve(self, model=model)
+
+
+@frozen
+class Queued:
+    """The call waits for its turn at the model; `position` 1 is next."""
+
+    position: int
+
+
+Finish: TypeAlias = Literal["stop", "length", "filter", "unknown"]
+
+
+@frozen
+class Usage:
+    """What a reply took; counts are None where the model did not tell.
+
+    Attributes:
+        model: the model that answered, as it names itself.
+        input_tokens, output_tokens: as counted by the model.
+        finish: why it ended: by itself, at `max_tokens`, or cut by the model's content filter.
+        seconds_to_first: from asking to the first text.
+        seconds: from asking to the end.
+        cached: the reply came from the gateway's cache.
+    """
+
+    model: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    finish: Finish = "stop"
+    seconds_to_first: float | None = None
+    seconds: float | None = None
+    cached: bool = False
+
+
+Item: TypeAlias = str | Queued | Usage
+
+
+class Provider(Protocol):
+    """Something that answers: a cloud's model, a local one, the demo, a gateway over several."""
+
+    @property
+    def name(self) -> str:
+        """What the provider is called in settings: `openai`, `llamacpp`, `demo` and so on."""
+
+    @property
+    def model(self) -> str:
+        """The model that answers when a request names none."""
+
+    @property
+    def demo(self) -> bool:
+        """True if replies are made up; they are then marked wherever they are shown or stored."""
+
+    def stream(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Item]]:
+        """Ask, and yield the reply as it comes; see the module's own text."""
+
+    async def aclose(self) -> None:
+        """Give back connections and child processes; idempotent."""
+
+
+Fault: TypeAlias = Literal[
+    "key",  # 401, 403: the key is missing, wrong or may not do this
+    "not_found",  # 404: no such model or address
+    "refused",  # 400, 413, 422: the request itself is wrong
+    "too_long",  # the prompt does not fit the model's context
+    "policy",  # the model's provider refused the content
+    "busy",  # 429: too many calls or tokens; `retry_after` may be known
+    "overloaded",  # 503, 529: come back later
+    "broken",  # 500, 502, 504 and other faults on the other side
+    "unreachable",  # no connection, or it was reset before the first text
+    "cut",  # the stream ended or was reset in the middle of a reply
+    "stalled",  # nothing came for too long
+    "garbled",  # what came is not the protocol
+]
+
+
+class ModelError(Exception):
+    """A model did not answer; its text is a sentence that a person understands.
+
+    Attributes:
+        fault: what kind of trouble, for those who decide whether to try again.
+        status: the HTTP status, where there was one.
+        retry_after: seconds after which the other side wants to be asked again.
+        detail: what the other side said, for the log only: never shown, it may hold secrets.
+    """
+
+    def __init__(
+        self,
+        fault: Fault,
+        sentence: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        detail: str = "",
+    ) -> None:
+        super().__init__(sentence)
+        self.fault: Fault = fault
+        self.status = status
+        self.retry_after = retry_after
+        self.detail = detail
+
+
+@frozen
+class Timeouts:
+    """Seconds. A model may think long before its first text, but not fall silent in the middle."""
+
+    connect: float = field(default=10.0)
+    first: float = field(default=120.0)
+    between: float = field(default=60.0)
