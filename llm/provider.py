@@ -22,11 +22,23 @@ Role: TypeAlias = Literal["system", "user", "assistant"]
 
 @frozen
 class ChatMessage:
-    """One message of a prompt; `name` tells people and characters apart where a model can."""
+    """One message of a prompt; `name` is who speaks, for prompts with several speakers."""
 
     role: Role
     content: str
     name: str | None = None
+
+    @property
+    def said(self) -> str:
+        """The text as a model gets it: what a named user says is opened by `Name: `.
+
+        Names travel in the text, with every provider. Fields for names are ignored by some
+        servers, refused by others, and take only a few ASCII letters with OpenAI. What the
+        model itself said stays bare, or it would begin its replies by its own name.
+        """
+        if self.role != "user" or not self.name:
+            return self.content
+        return f"{' '.join(self.name.split())}: {self.content}"
 
 
 @frozen
@@ -41,6 +53,7 @@ class Request:
         stop: texts that end the reply when the model writes them; not part of the reply.
         asker: an opaque id of who asked, for fair shares and budgets.
         private: a whisper: its reply is never kept in a cache or shared.
+
     """
 
     messages: tuple[ChatMessage, ...]
@@ -55,6 +68,12 @@ class Request:
     def of(cls, prompt: str, *, asker: str = "") -> "Request":
         """One user message and nothing else: no history, no system text."""
         return cls(messages=(ChatMessage("user", prompt),), asker=asker)
+
+    @property
+    def prompt(self) -> str:
+        """The newest text of a user, without a name; empty if there is none."""
+        texts = (message.content for message in reversed(self.messages) if message.role == "user")
+        return next(texts, "")
 
     def with_model(self, model: str) -> "Request":
         """Ask `model` the same."""
@@ -82,6 +101,7 @@ class Usage:
         seconds_to_first: from asking to the first text.
         seconds: from asking to the end.
         cached: the reply came from the gateway's cache.
+
     """
 
     model: str
@@ -142,6 +162,7 @@ class ModelError(Exception):
         status: the HTTP status, where there was one.
         retry_after: seconds after which the other side wants to be asked again.
         detail: what the other side said, for the log only: never shown, it may hold secrets.
+
     """
 
     def __init__(
@@ -160,9 +181,20 @@ class ModelError(Exception):
         self.detail = detail
 
 
+class SetupError(Exception):
+    """A model cannot be set up as the settings say; its text is one clear sentence."""
+
+
 @frozen
 class Timeouts:
-    """Seconds. A model may think long before its first text, but not fall silent in the middle."""
+    """Seconds. A model may think long before its first text, but not fall silent in the middle.
+
+    Attributes:
+        connect: for the connection to stand, TLS included.
+        first: from asking to the first sign of work; a model that shows its thinking works.
+        between: from one sign of work to the next. Pings and comments are none.
+
+    """
 
     connect: float = field(default=10.0)
     first: float = field(default=120.0)
