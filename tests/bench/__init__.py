@@ -16,7 +16,7 @@ class Row(NamedTuple):
         value: the measured number, in `unit`.
         reference: the same of what it is compared to, or None.
         ratio: `value / reference`, or None where there is no reference.
-        goal: the bound of the ratio, or of the value where there is no ratio; None if there is none.
+        goal: the bound of the ratio, or of the value where there is no ratio; or None.
         unit: of value and reference.
         at_least: the goal is a lower bound instead of an upper one.
         note: what else a reader of the table should know.

@@ -1,0 +1,35 @@
+"""The reference of streams.py: httpx on trio that reads streams and does nothing with them.
+
+`python -m tests.bench.bare SOURCE_PORT STREAMS RATE TOKENS` reads that many streams at once.
+"""
+
+import sys
+
+import httpx
+import trio
+
+
+async def read(client: httpx.AsyncClient, prompt: str) -> None:
+    """Read one reply to its end."""
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": prompt}]}
+    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        async for _ in response.aiter_raw():
+            pass
+
+
+async def main(port: int, streams: int, rate: int, tokens: int) -> None:
+    """Read all, each in its own task."""
+    limits = httpx.Limits(max_connections=streams)
+    base = f"http://127.0.0.1:{port}"
+    async with (
+        httpx.AsyncClient(base_url=base, limits=limits, timeout=60) as client,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(streams):
+            nursery.start_soon(read, client, f"rate={rate} tokens={tokens}")
+
+
+if __name__ == "__main__":
+    source_port, streams, rate, tokens = map(int, sys.argv[1:])
+    trio.run(main, source_port, streams, rate, tokens)
+    print("done", flush=True)

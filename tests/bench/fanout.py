@@ -1,0 +1,128 @@
+"""One reply to 500 clients in a room: the hub against a C loop that only writes (limit.c)."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from tests.bench import Row
+from tests.bench.lab import BenchError, Child, Lab, Load, Server, lab, middle, watch
+
+CLIENTS = 500
+JOIN = '["join_room",{"room":"lobby"},"1"]'
+JOINED = '["join_room",{'
+WARM_SECONDS = 0.5
+Serve = Callable[[Server], AbstractContextManager[Server]]
+
+
+@frozen
+class Run:
+    """What one reply did to the server and to its readers; times in ms."""
+
+    load: Load
+    p50: float
+    p99: float
+    lag: float
+    delivered: float
+    made: float
+
+
+def prompt(rate: int, tokens: int) -> str:
+    """Return the prompt that makes source.c answer so."""
+    return f'["send_prompt",{{"room":"lobby","text":"rate={rate} tokens={tokens}","txn":"1"}},"2"]'
+
+
+def reply(bench: Lab, serve: Serve, rate: int, seconds: float, stalled: int = 0) -> Run:
+    """Start a server, fill its lobby, and let one reply of about `seconds` stream through it."""
+    tokens = int(rate * (seconds + 2 * WARM_SECONDS))
+    options = ["-j", JOIN, JOINED, "-n", str(tokens), "-w", str(int(WARM_SECONDS * 1000))]
+    with (
+        bench.source() as source,
+        serve(source) as server,
+        bench.reader(server, CLIENTS, *options, "-s", str(stalled)) as reader,
+    ):
+        server.child.settle()
+        reader.say(f"first {prompt(rate, tokens)}")
+        time.sleep(WARM_SECONDS)
+        load = watch(server.child, seconds)
+        found = finish(reader, seconds + 30)
+        check(found, source.child.answer()["late_ms"])
+        if stalled:
+            _check_stall(server, stalled)
+    span, readers = found["seconds"], found["reading"]
+    return Run(
+        load=load,
+        p50=found["p50_ms"],
+        p99=found["p99_ms"],
+        lag=found["lag_ms"],
+        delivered=found["tokens"] / span,
+        made=tokens * readers / found["source_seconds"],
+    )
+
+
+def finish(reader: Child, seconds: float) -> dict[str, Any]:
+    """Return what the readers saw, once all have all tokens, or after so many seconds."""
+    try:
+        return reader.answer(seconds)
+    except BenchError:
+        return reader.ask("result", "missing")
+
+
+def check(found: dict[str, float], late_ms: float) -> None:
+    """Speed is for the table; a token that is lost, doubled or out of order is an error."""
+    for fault in ("missing", "disorder", "closed"):
+        if found[fault]:
+            raise BenchError(f"{found[fault]} {fault}: {found}")
+    if late_ms > 100:
+        raise BenchError(f"the source was {late_ms:.0f} ms late: the machine is too busy")
+
+
+def _check_stall(server: Server, stalled: int) -> None:
+    """A client that reads nothing must have filled its buffers, or nothing was measured."""
+    server.child.settle()
+    port = f":{server.port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    here = [row for row in rows if row[1].endswith(port) and row[3] == "01"]
+    full = sum(int(row[4].split(":")[0], 16) > 0 for row in here)
+    gone = CLIENTS - len(here)
+    if full + gone < stalled:
+        raise BenchError("the stalled client's buffers did not fill")
+
+
+def run(quick: bool) -> list[Row]:
+    """Measure a slow and a fast model."""
+    rows: list[Row] = []
+    with lab() as bench:
+        for rate in (50, 2000):
+            rows += _compare(bench, rate, seconds=2 if quick else 5, times=1 if quick else 3)
+    return rows
+
+
+def _compare(bench: Lab, rate: int, seconds: float, times: int) -> list[Row]:
+    limits, hubs = [], []
+    for _ in range(times):  # in turn, so that a change of the machine's mood touches both
+        limits.append(reply(bench, bench.limit, rate, seconds))
+        hubs.append(reply(bench, bench.hub, rate, seconds))
+    at = f"{CLIENTS} clients, {rate:,} tok/s"
+
+    def row(what: str, get: Callable[[Run], float], unit: str, goal: float | None) -> Row:
+        value, reference = middle([get(r) for r in hubs]), middle([get(r) for r in limits])
+        return Row(f"fanout: {what}, {at}", value, reference, value / reference, goal, unit)
+
+    return [
+        row("server CPU", lambda r: r.load.part * 100, "%", 1.5 if rate == 50 else None),
+        row("p50", lambda r: r.p50, "ms", None),
+        row("p99", lambda r: r.p99, "ms", 3.0 if rate == 2000 else None),
+        row("last token's delay", lambda r: r.lag, "ms", None),
+        _keeps_up(hubs, at),
+    ]
+
+
+def _keeps_up(hubs: list[Run], at: str) -> Row:
+    """A hub that lags delivers more slowly than the source makes."""
+    delivered, made = middle([r.delivered for r in hubs]), middle([r.made for r in hubs])
+    name = f"fanout: delivered of made, {at}"
+    return Row(name, delivered, made, delivered / made, 0.99, "/s", at_least=True)
