@@ -35,10 +35,21 @@ def prompt(rate: int, tokens: int) -> str:
     return f'["send_prompt",{{"room":"lobby","text":"rate={rate} tokens={tokens}","txn":"1"}},"2"]'
 
 
-def reply(bench: Lab, serve: Serve, rate: int, seconds: float, stalled: int = 0) -> Run:
-    """Start a server, fill its lobby, and let one reply of about `seconds` stream through it."""
-    tokens = int(rate * (seconds + 2 * WARM_SECONDS))
-    options = ["-j", JOIN, JOINED, "-n", str(tokens), "-w", str(int(WARM_SECONDS * 1000))]
+def reply(
+    bench: Lab,
+    serve: Serve,
+    rate: int,
+    seconds: float,
+    *,
+    warm: float = WARM_SECONDS,
+    stalled: int = 0,
+) -> Run:
+    """Start a server, fill its lobby, and let one reply stream through it.
+
+    It is measured for `seconds`, after the first `warm` seconds of it.
+    """
+    tokens = int(rate * (seconds + warm + WARM_SECONDS))
+    options = ["-j", JOIN, JOINED, "-n", str(tokens), "-w", str(int(warm * 1000))]
     with (
         bench.source() as source,
         serve(source) as server,
@@ -46,7 +57,7 @@ def reply(bench: Lab, serve: Serve, rate: int, seconds: float, stalled: int = 0)
     ):
         server.child.settle()
         reader.say(f"first {prompt(rate, tokens)}")
-        time.sleep(WARM_SECONDS)
+        time.sleep(warm)
         load = watch(server.child, seconds)
         found = finish(reader, seconds + 30)
         check(found, source.child.answer()["late_ms"])
