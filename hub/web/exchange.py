@@ -19,6 +19,7 @@ _REFUSALS: Final = {
     400: ("bad_request", "This is not a valid HTTP request."),
     431: ("headers_too_large", "The headers of this request are too large."),
     501: ("not_implemented", "This way of sending a request is not supported."),
+    505: ("version_not_supported", "Only HTTP/1.1 and HTTP/1.0 are spoken here."),
 }
 
 
@@ -129,6 +130,8 @@ class Exchange:
 
     def _check_framing(self, request: Request) -> None:
         """Refuse what two servers in a row could read as two different requests."""
+        if request.version not in ("1.0", "1.1"):  # h11 lets any pair of digits pass
+            raise Refused.because(505, *_REFUSALS[505])
         length = request.header(b"content-length")
         if request.header(b"transfer-encoding") is not None:
             # RFC 9112, 6.1: both headers, or chunks in HTTP/1.0, look like smuggling.
@@ -215,7 +218,7 @@ class Exchange:
         full += [header for header in self._headers if header[0] not in known]
         if b"date" not in known:
             full.append((b"date", _date()))
-        if self._closes_after():
+        if b"connection" not in known and self._closes_after():
             full.append((b"connection", b"close"))
         self._response = h11.Response(status_code=status, headers=full)
         self._bodyless = self._to_head or status in (204, 304)
