@@ -61,6 +61,7 @@ async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
 
     Raises:
         ListenError: none of the addresses can be opened.
+
     """
     opened: list[trio.SocketListener] = []
     problem: OSError | None = None
@@ -144,7 +145,7 @@ def most_connections(files: int) -> int:
 
 
 async def serve(
-    listeners: Sequence[trio.SocketListener],
+    listeners: Sequence[trio.abc.Listener[trio.SocketStream]],
     handle: Handle,
     *,
     connections: int,
@@ -159,6 +160,7 @@ async def serve(
         handle: serves one connection; its stream is closed when it returns.
         connections: how many at a time; one more is answered 503 and closed.
         task_status: started when connections are accepted.
+
     """
     async with trio.open_nursery() as nursery:
         door = _Door(handle, connections, nursery)
@@ -244,9 +246,12 @@ def _peer(stream: trio.SocketStream) -> Peer:
     return Peer(client=_end(stream.socket.getpeername), server=_end(stream.socket.getsockname))
 
 
-def _end(name: Callable[[], tuple[str, int]]) -> tuple[str, int] | None:
+def _end(name: Callable[[], object]) -> tuple[str, int] | None:
     try:
-        host, port = name()[:2]
+        found = name()
     except OSError:  # it has gone already
         return None
-    return host, port
+    match found:
+        case (str(host), int(port), *_):
+            return host, port
+    return None  # a Unix socket, whose ends have no such names

@@ -162,7 +162,7 @@ async def test_a_failing_app_is_500_and_logged_once(
         if when == "before":
             raise ValueError("secret")
         if when == "status":
-            await send(start | {"status": 99})
+            await send({**start, "status": 99})
         if when == "kind":
             await send({"type": "websocket.send"})
         if when in ("begun", "half"):
@@ -188,7 +188,7 @@ async def test_a_response_that_breaks_off_gets_no_second_head(
 ) -> None:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200}
-        await send(start | {"headers": [(b"content-length", b"10")]})
+        await send({**start, "headers": [(b"content-length", b"10")]})
         await send({"type": "http.response.body", "body": b"12345", "more_body": True})
         if how == "raises":
             raise ValueError
@@ -197,7 +197,7 @@ async def test_a_response_that_breaks_off_gets_no_second_head(
         if how == "too little":
             await send({"type": "http.response.body", "body": b"6"})
         if how == "twice":
-            await send(start | {"headers": []})
+            await send({**start, "headers": []})
 
     async with serving(site(app)) as connect:
         client = await connect()
