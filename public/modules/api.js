@@ -1,0 +1,84 @@
+/** The REST side of the server. Errors are sentences that can be shown. */
+
+import { t } from "./strings.js";
+
+export class ApiError extends Error {
+  /** `status` 0: the server was not reached. `retryAfter` in seconds, or null. */
+  constructor(message, { status = 0, code = "", retryAfter = null } = {}) {
+    super(message);
+    Object.assign(this, { status, code, retryAfter });
+  }
+}
+
+const PATIENCE = 15_000; // ms; longer than any of these calls takes on a server that is well
+
+export class Api {
+  constructor() {
+    this.csrf = "";
+  }
+
+  /** Who we are; makes a guest where there is none. */
+  async session() {
+    return this.#keep(await this.#call("GET", "/api/session"));
+  }
+
+  async rename(name) {
+    return this.#keep(await this.#call("POST", "/api/session", { name }));
+  }
+
+  characters() {
+    return this.#call("GET", "/api/characters");
+  }
+
+  scenarios() {
+    return this.#call("GET", "/api/scenarios");
+  }
+
+  deleteRoom(id) {
+    return this.#call("DELETE", `/api/rooms/${encodeURIComponent(id)}`);
+  }
+
+  /** The transcript as a Blob; `format` is md, json or jsonl. */
+  async exportRoom(id, format) {
+    const path = `/api/rooms/${encodeURIComponent(id)}/export?format=${format}`;
+    return (await this.#fetch("GET", path)).blob();
+  }
+
+  #keep(session) {
+    this.csrf = session.csrf ?? this.csrf;
+    return session;
+  }
+
+  async #call(method, path, body) {
+    const response = await this.#fetch(method, path, body);
+    const text = await response.text();
+    return text ? JSON.parse(text) : {};
+  }
+
+  async #fetch(method, path, body) {
+    const headers = { Accept: "application/json" };
+    if (method !== "GET") headers["X-CSRF-Token"] = this.csrf;
+    if (body) headers["Content-Type"] = "application/json";
+    const response = await fetch(path, {
+      method,
+      headers,
+      body: body && JSON.stringify(body),
+      cache: "no-store",
+      signal: AbortSignal.timeout(PATIENCE),
+    }).catch(() => {
+      throw new ApiError(t.unreachable);
+    });
+    if (!response.ok) throw await errorOf(response);
+    return response;
+  }
+}
+
+async function errorOf(response) {
+  const said = await response.json().catch(() => ({}));
+  const retryAfter = Number(response.headers.get("Retry-After")) || null;
+  return new ApiError(said.error ?? t.serverSaid(response.status), {
+    status: response.status,
+    code: said.code ?? "",
+    retryAfter,
+  });
+}

@@ -1,0 +1,343 @@
+/**
+ * What the page knows of the hub, kept right: which rooms are followed, from where, and what
+ * is unread. Views listen to changes: { kind: "user" | "rooms" | "current" | "room" | "state"
+ * | "toast" | "outbox" | "welcome", … }.
+ */
+
+import { Connection } from "./connection.js";
+import { Cursor } from "./cursor.js";
+import { Sender } from "./sender.js";
+import * as state from "./state.js";
+import { t } from "./strings.js";
+
+export const LOBBY = "lobby";
+const FOLLOWED = 40; // rooms that are followed from the start; others when they are opened
+
+export class Hub {
+  constructor({ api, outbox, memory }) {
+    Object.assign(this, { api, outbox, memory });
+    this.rooms = new Map();
+    this.listed = []; // ids that the server listed, in its order
+    this.current = LOBBY;
+    this.user = null;
+    this.llm = null;
+    this.limits = {};
+    this.version = null;
+    this.inbox = null;
+    this.line = { name: "connecting", first: true };
+    this.listeners = new Set();
+    this.sender = new Sender(this, outbox);
+    this.connection = new Connection({
+      api,
+      onState: (line) => this.#line(line),
+      onWelcome: (welcome) => this.#welcome(welcome),
+      onEvent: (name, payload) => this.#event(name, payload),
+    });
+    setInterval(() => this.#expireTyping(), 1_000);
+  }
+
+  listen(listener) {
+    this.listeners.add(listener);
+  }
+
+  emit(change) {
+    for (const listener of this.listeners) listener(change);
+  }
+
+  toast(text) {
+    this.emit({ kind: "toast", text });
+  }
+
+  #line(line) {
+    this.line = line;
+    if (line.name !== "open") for (const room of this.rooms.values()) room.live = false;
+    this.emit({ kind: "state" });
+  }
+
+  room(id) {
+    if (!this.rooms.has(id)) {
+      const room = state.newRoom(id);
+      room.readTo = this.memory.readTo(id);
+      this.rooms.set(id, room);
+    }
+    return this.rooms.get(id);
+  }
+
+  get here() {
+    return this.room(this.current);
+  }
+
+  /** Show a room; joins it where that wasn't done. `invite` lets somebody in by link. */
+  async open(id, { invite } = {}) {
+    const room = this.room(id);
+    this.current = id;
+    this.memory.opened(id);
+    this.#placeDivider(room);
+    this.emit({ kind: "current" });
+    if (room.ready && !invite) return;
+    room.invite = invite;
+    if (this.connection.open) await this.follow(room);
+  }
+
+  #placeDivider(room) {
+    room.dividerAfter = this.unread(room) ? room.readTo : null;
+  }
+
+  /** Join, or resume after a loss. A room that is closed to us is forgotten. */
+  async follow(room, { fresh = false } = {}) {
+    if (room.joining) return;
+    room.joining = true;
+    room.held = [];
+    try {
+      const since = fresh ? undefined : room.cursor?.since;
+      this.#joined(room, await this.connection.request("join_room", compact({
+        room: room.id, invite: room.invite, since,
+      })), since);
+    } catch (error) {
+      if (error.code !== "lost") this.#refused(room, error);
+    } finally {
+      room.joining = false;
+    }
+  }
+
+  #joined(room, result, since) {
+    room.invite = undefined;
+    room.live = true;
+    room.cursor = new Cursor(result.epoch, result.recovered ? since.offset : result.offset);
+    // Offset in the inbox up to which the snapshot holds this room's whispers.
+    room.inboxSeen = result.recovered ? room.inboxSeen : result.inbox?.offset;
+    if (result.recovered) {
+      room.info = result.room;
+      this.#changed(room, state.setMembers(room, result.members));
+    } else {
+      const change = state.applySnapshot(room, result);
+      if (room.readTo === "") this.markRead(room);
+      if (room.id === this.current) this.#placeDivider(room);
+      this.#changed(room, change);
+    }
+    const held = room.held ?? [];
+    room.held = [];
+    room.joining = false;
+    for (const [name, payload] of held) this.#event(name, payload);
+    if (!this.listed.includes(room.id)) this.listed.push(room.id);
+    this.emit({ kind: "rooms" });
+    this.sender.drain(room.id);
+  }
+
+  #refused(room, error) {
+    if (["not_found", "forbidden", "unauthorized"].includes(error.code)) this.forget(room.id);
+    this.toast(error.message || t.roomGone);
+  }
+
+  /** The room is gone for us. */
+  forget(id) {
+    this.rooms.delete(id);
+    this.listed = this.listed.filter((other) => other !== id);
+    this.memory.forget(id);
+    this.emit({ kind: "rooms" });
+    if (this.current === id) this.open(LOBBY);
+  }
+
+  async #welcome({ user, inbox, limits, llm, version }) {
+    if (this.user && this.user.id !== user.id) this.#somebodyElse();
+    this.updated = Boolean(this.version && version !== this.version);
+    this.version ??= version;
+    Object.assign(this, { user, limits, llm });
+    this.memory.owner = user.id;
+    for (const room of this.rooms.values()) room.readTo ||= this.memory.readTo(room.id);
+    this.emit({ kind: "welcome" });
+    try {
+      await this.#resumeInbox(inbox);
+      await this.follow(this.here);
+      await this.refreshRooms();
+      await Promise.all(this.#followed().map((room) => this.follow(room)));
+    } catch (error) {
+      if (error.code !== "lost") this.toast(error.message);
+    }
+  }
+
+  #somebodyElse() {
+    this.rooms.clear();
+    this.listed = [];
+    this.inbox = null;
+    this.emit({ kind: "current" });
+  }
+
+  /** Catch up on whispers. Where that can't be done, snapshots hold them: take new ones. */
+  async #resumeInbox(head) {
+    const since = this.inbox?.since;
+    if (!since) {
+      this.inbox = new Cursor(head.epoch, head.offset);
+      return;
+    }
+    this.heldInbox ??= [];
+    const result = await this.connection.request("resume_inbox", { since });
+    this.inbox = new Cursor(result.epoch, result.recovered ? since.offset : result.offset);
+    if (!result.recovered) for (const room of this.rooms.values()) room.cursor = null;
+    const held = this.heldInbox;
+    this.heldInbox = null;
+    for (const [name, payload] of held) this.#event(name, payload);
+  }
+
+  async refreshRooms() {
+    const { rooms } = await this.connection.request("list_rooms", {});
+    this.listed = rooms.map((info) => info.id);
+    for (const info of rooms) this.room(info.id).info = info;
+    for (const id of [this.current, LOBBY]) if (!this.listed.includes(id)) this.listed.push(id);
+    this.emit({ kind: "rooms" });
+  }
+
+  /** Ours, the lobby and those opened before; not every public room of the server. */
+  #followed() {
+    const wanted = (room) =>
+      room.id === LOBBY || room.info?.visibility !== "public" || this.memory.wasOpened(room.id);
+    return this.listed
+      .filter((id) => id !== this.current)
+      .map((id) => this.room(id))
+      .filter(wanted)
+      .slice(0, FOLLOWED);
+  }
+
+  #event(name, payload) {
+    if (name === "error") return this.toast(payload.message);
+    if (!payload?.room) return;
+    const room = this.rooms.get(payload.room);
+    if (payload.inbox) this.#fromInbox(name, payload, room);
+    else if (!room) this.early?.push([name, payload]);
+    else if (room.joining) room.held.push([name, payload]);
+    else if (payload.offset === undefined) this.#apply(room, name, payload);
+    else this.#fromLog(room, name, payload);
+  }
+
+  #fromLog(room, name, payload) {
+    if (!room.cursor) return;
+    for (const [due, its] of room.cursor.accept(payload.offset, [name, payload]))
+      this.#apply(room, due, its);
+    if (room.cursor.gap) this.follow(room);
+  }
+
+  #fromInbox(name, payload, room) {
+    if (this.heldInbox) return this.heldInbox.push([name, payload]);
+    for (const [due, its] of this.inbox.accept(payload.offset, [name, payload]))
+      this.#whisper(due, its);
+    if (this.inbox.gap) this.#resumeInbox().catch(() => {});
+    if (!room) this.refreshRooms().catch(() => {});
+  }
+
+  #whisper(name, payload) {
+    const room = this.rooms.get(payload.room);
+    if (room?.joining) room.held.push([name, { ...payload, inbox: undefined, offset: undefined }]);
+    else if (room?.ready && !(payload.offset <= room.inboxSeen)) this.#apply(room, name, payload);
+  }
+
+  #apply(room, name, payload) {
+    if (!room.ready) return;
+    const change = state.applyEvent(room, name, payload);
+    if (change?.kind === "added") this.#noteOwn(room, change.id);
+    if (change) this.#changed(room, change);
+  }
+
+  /** What we said ourselves, here or in another tab, is not news; nor is what came before. */
+  #noteOwn(room, id) {
+    const message = room.messages.get(id);
+    if (message.author.id !== this.user.id) return;
+    if (id > room.readTo) this.markRead(room, id);
+    this.sender.seen(room, message);
+  }
+
+  #changed(room, change) {
+    this.emit({ kind: "room", room, change });
+  }
+
+  /** An acknowledged prompt; its event may have come before. */
+  accepted(room, message) {
+    if (!room.ready || room.messages.has(message.id)) return;
+    this.#apply(room, "message", { message });
+  }
+
+  markRead(room, id = state.newest(room)) {
+    if (id <= room.readTo) return;
+    room.readTo = id;
+    this.memory.read(room.id, id);
+    this.emit({ kind: "unread", room });
+  }
+
+  unread(room) {
+    return state.unread(room, this.user?.id);
+  }
+
+  #expireTyping() {
+    for (const room of this.rooms.values())
+      if (room.typing.size && state.expireTyping(room, Date.now()))
+        this.#changed(room, { kind: "typing" });
+  }
+
+  // What people do. Each rejects with an error whose message can be shown.
+
+  async createRoom(settings) {
+    this.early = []; // events of the new room may overtake the answer
+    const result = await this.connection.request("create_room", settings);
+    const room = this.room(result.room.id);
+    room.held = this.early.filter(([, payload]) => payload.room === room.id);
+    this.early = null;
+    this.#joined(room, result);
+    await this.open(room.id);
+    return room;
+  }
+
+  async rename(name) {
+    const { user } = await this.api.rename(name);
+    this.user = { ...this.user, ...user };
+    this.emit({ kind: "user" });
+  }
+
+  async updateRoom(room, settings) {
+    const result = await this.connection.request("update_room", { room: room.id, ...settings });
+    room.info = { ...room.info, ...result.room };
+    this.#changed(room, { kind: "settings" });
+  }
+
+  async deleteRoom(room) {
+    await this.api.deleteRoom(room.id);
+    this.forget(room.id);
+  }
+
+  async leaveRoom(room) {
+    await this.connection.request("leave_room", { room: room.id });
+    this.forget(room.id);
+  }
+
+  stop(room) {
+    return this.connection.request("stop", { room: room.id });
+  }
+
+  regenerate(room, message) {
+    return this.connection.request("regenerate", { room: room.id, message });
+  }
+
+  /** A page of older messages; false where there are none. */
+  async loadOlder(room, limit = 50) {
+    if (!room.more || !room.ready) return false;
+    const cursor = room.cursor;
+    const before = room.order[0];
+    const page = await this.connection.request("read_messages", compact({
+      room: room.id, before, limit,
+    }));
+    if (room.cursor?.epoch === cursor?.epoch && room.order[0] === before)
+      this.#changed(room, state.applyPage(room, page));
+    return room.more;
+  }
+
+  search(room, query) {
+    return this.connection.request("read_messages", { room: room.id, query, limit: 50 });
+  }
+
+  typing(room, typing) {
+    this.connection.notify("set_typing", { room: room.id, typing });
+  }
+}
+
+/** Keys without a value are left out: the server refuses those it doesn't expect. */
+function compact(payload) {
+  return Object.fromEntries(Object.entries(payload).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,109 @@
+/** Every sentence of the page, so that a translation is one file. */
+
+const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+
+const ordinal = (n) => {
+  const rule = new Intl.PluralRules("en", { type: "ordinal" }).select(n);
+  return `${n}${{ one: "st", two: "nd", few: "rd", other: "th" }[rule]}`;
+};
+
+export const t = {
+  app: "Hubbub",
+
+  // Connection
+  connecting: "Connecting…",
+  lostRetrying: (seconds) =>
+    seconds > 0 ? `Connection lost. Trying again in ${seconds} s…` : "Connection lost. Trying again…",
+  noServer: (seconds) =>
+    seconds > 0 ? `The server can't be reached. Trying again in ${seconds} s…` : "The server can't be reached. Trying again…",
+  now: "Now",
+  reload: "Reload",
+  notConnected: "Not connected just now.",
+  notAllowed: (reason) => reason || "The server has ended this session. Reload the page to start again.",
+  misunderstood: "This page and the server don't understand each other. Reload the page.",
+  newVersion: "The server was updated. Reload the page to get its new version.",
+  unreachable: "The server can't be reached.",
+  serverSaid: (status) => `The server refused this (${status}).`,
+  demo: "Demo mode: no model is configured, so replies are made up.",
+
+  // Rooms
+  lobby: "Lobby",
+  yourRooms: "Your rooms",
+  publicRooms: "Public rooms",
+  untitled: "Untitled",
+  privateChat: "Private chat",
+  private: "Private",
+  link: "By invitation",
+  public: "Public",
+  unreadIn: (title, count) => (count ? `${title}, ${count} unread` : title),
+  peopleHere: (count) => `${plural(count, "person", "people")} here`,
+  roomGone: "This room isn't there any more, or isn't open to you.",
+  inviteCopied: "Invitation copied.",
+  deleteRoom: (title) => `Delete “${title}”?`,
+  deleteRoomText: "The room and everything said in it will be gone for good, for everybody.",
+  leaveRoom: (title) => `Leave “${title}”?`,
+  leaveRoomText: "You need the invitation to come back.",
+  delete: "Delete",
+  leave: "Leave",
+
+  // People
+  people: "People",
+  characters: "Characters",
+  you: "you",
+  ai: "AI",
+  typing: (names) => {
+    if (names.length === 1) return `${names[0]} is typing…`;
+    if (names.length === 2) return `${names[0]} and ${names[1]} are typing…`;
+    return "Several people are typing…";
+  },
+  thinking: "Thinking…",
+  queued: (position) =>
+    position ? `Waiting for the model, ${ordinal(position)} in line…` : "Waiting for the model…",
+  answeredBy: (model) => `Answers come from ${model}.`,
+
+  // Messages
+  emptyTitle: (title) => title,
+  emptyLobby: (names) =>
+    `Everybody on this server meets here. Say something, and ${names || "a model"} will answer.`,
+  emptyRoom: (names) => `Nothing said yet. Write a message, and ${names || "a model"} will answer.`,
+  emptyPrivate: (names) => `A room of your own: nobody else sees it. ${names || "A model"} answers.`,
+  newMessages: "New",
+  jump: "Latest",
+  jumpNew: (count) => plural(count, "new message", "new messages"),
+  sending: "Sending…",
+  notSent: "Not sent.",
+  sendAgain: "Send again",
+  discard: "Discard",
+  failed: "This reply failed.",
+  interrupted: "Interrupted",
+  stopped: "Stopped",
+  tryAgain: "Try again",
+  onlyYou: "Only you see this",
+  demoBadge: "demo",
+  copy: "Copy",
+  copied: "Copied",
+  copyFailed: "The browser doesn't allow copying here.",
+  regenerate: "Another reply",
+  earlier: "Earlier reply",
+  later: "Later reply",
+  says: (name, text) => `${name}: ${text}`,
+  replyTo: (name) => `to ${name}`,
+  older: "Loading older messages…",
+  began: "The beginning of this room.",
+
+  // Composer
+  placeholder: (title) => `Message ${title}`,
+  placeholderMe: "Ask so that only you see question and answer",
+  tooLong: (limit) => `This is longer than ${limit.toLocaleString()} characters.`,
+  tooBig: "This message is too long to send.",
+  mentions: "Who to address",
+
+  // Search
+  searchEmpty: "Nothing found.",
+  searching: "Searching…",
+  searchMore: "There are more; add a word to narrow it down.",
+  notLoaded: "That message is too far back to be shown here.",
+
+  // Appearance
+  themes: { auto: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" },
+};

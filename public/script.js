@@ -1,0 +1,143 @@
+/** Builds the page's parts and tells them what changed. */
+
+import { Api } from "./modules/api.js";
+import { Hub, LOBBY } from "./modules/hub.js";
+import { Memory } from "./modules/memory.js";
+import { Outbox } from "./modules/outbox.js";
+import { t } from "./modules/strings.js";
+import { Composer } from "./modules/view/composer.js";
+import { Dialogs } from "./modules/view/dialogs.js";
+import { $, h, nextFrame } from "./modules/view/dom.js";
+import { Members } from "./modules/view/members.js";
+import { Panels } from "./modules/view/panels.js";
+import { Search } from "./modules/view/search.js";
+import { Sidebar } from "./modules/view/sidebar.js";
+import { Status } from "./modules/view/status.js";
+import { themeButton } from "./modules/view/theme.js";
+import { Transcript } from "./modules/view/transcript.js";
+
+const local = storage("localStorage");
+const session = storage("sessionStorage");
+const memory = new Memory(local, session);
+const hub = new Hub({ api: new Api(), outbox: new Outbox(session), memory });
+const status = new Status(hub);
+const transcript = new Transcript(hub);
+const members = new Members(hub);
+const composer = new Composer(hub);
+const dialogs = new Dialogs(hub);
+const panels = new Panels(local);
+const sidebar = new Sidebar(hub, { onOpen: go });
+const search = new Search(hub, { onFound: (id) => (panels.closeAll(), transcript.find(id)) });
+
+const showMembers = () => (members.render(), members.renderNow());
+
+/** What each kind of change means for what is on the screen. */
+const CHANGES = {
+  state: () => status.render(),
+  toast: ({ text }) => status.toast(text),
+  welcome: () => (status.render(), sidebar.refresh(), transcript.showPending(), nextFrame(showMembers)),
+  user: () => (sidebar.refresh(), nextFrame(showMembers), transcript.change({ kind: "reset" })),
+  rooms: () => (sidebar.refresh(), nextFrame(showMembers), composer.render(), hideInvite()),
+  unread: () => sidebar.refresh(),
+  outbox: ({ room }) => room.id === hub.current && (transcript.showPending(), composer.render()),
+  current: showRoom,
+  room: roomChanged,
+};
+
+hub.listen((change) => CHANGES[change.kind](change));
+
+function showRoom() {
+  const room = hub.here;
+  search.clear();
+  transcript.show(room);
+  composer.show(room);
+  sidebar.refresh();
+  showMembers();
+}
+
+function roomChanged({ room, change }) {
+  if (change.kind !== "text" && change.kind !== "typing") sidebar.refresh();
+  if (room.id !== hub.current) return;
+  transcript.change(change);
+  if (["members", "settings", "reset"].includes(change.kind)) nextFrame(showMembers);
+  else members.renderNow();
+  if (change.kind !== "text") composer.render();
+}
+
+/** Open a room because somebody chose it: that is a step that "back" undoes. */
+function go(id) {
+  if (id !== hub.current) history.pushState({ room: id }, "", address(id));
+  panels.closeAll();
+  hub.open(id);
+  composer.focus();
+}
+
+/** An invite is a key: once used it should not stay in the address bar and go along with a copy. */
+function hideInvite() {
+  if (!new URLSearchParams(location.search).has("invite") || !hub.connection.open) return;
+  history.replaceState({}, "", address(hub.current));
+}
+
+const address = (id) => (id === LOBBY ? "/" : `/?room=${encodeURIComponent(id)}`);
+
+function bind(selector, work) {
+  $(selector).addEventListener("click", work);
+}
+
+async function attempt(work) {
+  try {
+    await work();
+  } catch (error) {
+    status.toast(error.message);
+  }
+}
+
+bind("#new-private", () =>
+  attempt(async () => {
+    const room = await hub.createRoom({ visibility: "private" });
+    history.pushState({ room: room.id }, "", address(room.id));
+    panels.closeAll();
+    composer.focus();
+  }),
+);
+bind("#new-room", () => (panels.closeAll(), dialogs.newRoom()));
+bind("#me", () => dialogs.name());
+bind("#invite", () => dialogs.invite(hub.here));
+bind("#rename-room", () => dialogs.title(hub.here));
+bind("#delete-room", () => dialogs.remove(hub.here));
+bind("#leave-room", () => dialogs.leave(hub.here));
+bind("#open-search", () => search.open());
+bind("#room-menu", () => $("#room-menu").hidePopover());
+$("#room-menu").addEventListener("beforetoggle", ({ target }) => {
+  const { bottom, right } = $("#open-menu").getBoundingClientRect();
+  target.style.top = `${bottom + 4}px`;
+  target.style.right = `${document.documentElement.clientWidth - right}px`;
+});
+for (const button of document.querySelectorAll("[data-export]"))
+  button.addEventListener("click", () => attempt(() => save(hub.here, button.dataset.export)));
+
+async function save(room, format) {
+  const href = URL.createObjectURL(await hub.api.exportRoom(room.id, format));
+  const name = (room.info?.title || t.untitled).replace(/[^\p{L}\p{N} _-]/gu, "");
+  h("a", { href, download: `${name}.${format}` }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
+}
+
+/** Where storage is forbidden even the name throws. */
+function storage(name) {
+  try {
+    return window[name];
+  } catch {
+    return null;
+  }
+}
+
+window.addEventListener("popstate", () => {
+  panels.closeAll();
+  hub.open(new URLSearchParams(location.search).get("room") ?? LOBBY);
+});
+
+themeButton($("#theme"));
+const wanted = new URLSearchParams(location.search);
+hub.open(wanted.get("room") ?? LOBBY, { invite: wanted.get("invite") ?? undefined });
+hub.connection.start();
