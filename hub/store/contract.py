@@ -7,13 +7,18 @@ and then calls each `then`, in the same order, in one go, on the trio thread. He
     commit, then append to the log, then answer: in one order (invariant 5)
 
 holds even if whoever submitted was cancelled meanwhile: what is committed is also shown.
-A `then` is plain code: it must not wait and must not raise.
+A `then` is plain code: it must not wait and must not raise. It is never called inside
+`submit` itself.
 
 If the store fails (disk full, database gone), each `then` of the failed batch gets the
-error; nothing of that batch is stored. The store tries the next batch afresh, so that it
-recovers by itself.
+error; nothing of that batch is stored (but see `StoreError.unknown`). The store tries the
+next batch afresh, so that it recovers by itself. What is wrong with the changes of one
+`submit` (a text that cannot be stored, a room that is gone) fails those only.
 
 Reads see all that was committed before they were asked for.
+
+Keys (ids, invites, txns) are opaque text of at most `KEY_LENGTH` characters. The ids of
+one room's messages rise in the order in which they are added; paging relies on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +28,20 @@ from attrs import frozen
 
 from hub.records import Message, Room, Session, User
 
+KEY_LENGTH = 255
+"""Characters: two keys in four bytes a character fit PostgreSQL's index entries (2,704 bytes)."""
+
+ROOMS_LISTED = 500
+"""Rooms in one list: more than anybody looks through, few enough to send at once."""
+
 
 @frozen
 class AddMessage:
     """Store a message. `to` is the whisper's owner (a user id), None for the whole room.
 
     With a `txn`, the same author's same `txn` again stores nothing: the result is the
-    message that was stored first. The result is the stored message.
+    message that was stored first. So it is with the same id again. The result is the stored
+    message. A room that is not there (removed meanwhile) refuses it with a `StoreError`.
     """
 
     message: Message
@@ -57,7 +69,7 @@ class RemoveMessage:
 
 @frozen
 class SaveRoom:
-    """Store a room's settings, new or changed."""
+    """Store a room's settings, new or changed. An invite that another room has is refused."""
 
     room: Room
 
@@ -71,7 +83,7 @@ class RemoveRoom:
 
 @frozen
 class AddMember:
-    """A user may be in a room from now on. Twice is once."""
+    """A user may be in a room from now on. Twice is once. A room that is gone refuses it."""
 
     room: str
     user: str
@@ -119,14 +131,25 @@ Change: TypeAlias = (
     | RemoveSession
 )
 
-Outcome: TypeAlias = "Message | None | StoreError"
+Outcome: TypeAlias = "Message | StoreError | None"
 """What `then` is called with: the message of the last `AddMessage`, else None; or the error."""
 
 Then: TypeAlias = Callable[[Outcome], None]
 
 
 class StoreError(Exception):
-    """The store cannot keep or read anything just now; its text is for people."""
+    """The store cannot keep or read this just now; its text is for people.
+
+    Attributes:
+        unknown: the database was lost while it committed, and did not come back in time to
+            say whether it had. The same changes may be submitted again: a message with the
+            same id or txn is stored once.
+
+    """
+
+    def __init__(self, sentence: str, *, unknown: bool = False) -> None:
+        super().__init__(sentence)
+        self.unknown = unknown
 
 
 class Store(Protocol):
@@ -140,6 +163,7 @@ class Store(Protocol):
 
         Raises:
             StoreError: they are not stored.
+
         """
 
     async def user(self, id: str) -> User | None:
@@ -154,8 +178,11 @@ class Store(Protocol):
     async def room_by_invite(self, invite: str) -> Room | None:
         """Return the room with this invite, or None."""
 
-    async def rooms(self, user: str) -> Sequence[Room]:
-        """Public rooms, and those that the user is a member of; the latest written to first."""
+    async def rooms(self, user: str, *, limit: int = ROOMS_LISTED) -> Sequence[Room]:
+        """Public rooms, and those that the user is a member of; the latest written to first.
+
+        A new room counts as written to, changed settings do not.
+        """
 
     async def is_member(self, room: str, user: str) -> bool:
         """Whether the user was added to the room."""
@@ -179,9 +206,38 @@ class Store(Protocol):
             viewer: sees the whispers that are theirs; None sees no whispers at all.
             before: an id; only messages with smaller ids.
             limit: the newest so many of those.
-            query: only messages that hold all these words (as the store's text search sees
-                words); None or blank for no search.
+            query: only messages that hold all these words, as `hub.store.words` sees words;
+                None or blank for no search. A reply is found once it has ended.
+
         """
+
+    async def search(
+        self, user: str, query: str, *, before: str | None = None, limit: int = 50
+    ) -> tuple[Sequence[Message], bool]:
+        """Find words in all rooms that `rooms` would list for the user, without its limit.
+
+        Args:
+            user: whose rooms; sees the whispers that are theirs.
+            query: as in `messages`; blank finds nothing.
+            before: the id of a message; only those that were stored earlier.
+            limit: the latest stored so many.
+
+        Returns:
+            The messages in the order in which they were stored, and whether there are earlier
+            ones.
+
+        """
+
+    async def transcript(
+        self, room: str, *, viewer: str | None, after: str = "", limit: int = 500
+    ) -> Sequence[Message]:
+        """The oldest `limit` messages with ids greater than `after`; empty at the end.
+
+        For those who walk through a whole room in order, page by page.
+        """
+
+    async def older(self, at: str, *, limit: int = 500) -> Sequence[Message]:
+        """Some messages of any room that were written before `at` (ISO 8601 in UTC)."""
 
     async def aclose(self) -> None:
         """Store what was submitted, then close. Bounded by a deadline of its own."""

@@ -1,0 +1,102 @@
+"""What the databases have in common: connections, and what their errors mean."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import IntegrityError
+
+from hub.store.base import NO_ROOM, TAKEN
+from hub.store.contract import StoreError
+from hub.store.rows import Row
+from hub.store.schema import migrate
+from hub.store.words import Query
+
+READERS = 4
+"""Threads that read: enough that one long search does not hold up the others."""
+
+
+class Database(ABC):
+    """A database, used by one writing thread and `READERS` reading ones.
+
+    Attributes:
+        found: the part of a SELECT that finds messages `m` by `:match`, from FROM on.
+        found_n: what `messages.n` is called in it, where it is to be compared and ordered.
+
+    """
+
+    found: ClassVar[str]
+    found_n: ClassVar[str]
+
+    def __init__(self, writer: Engine, readers: Engine) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._tick = 0
+
+    def open(self) -> None:
+        """Make sure that nobody else writes here, and bring the tables up to date.
+
+        Raises:
+            StoreError: this cannot be used.
+
+        """
+        with self.writing() as connection:
+            self.check(connection)
+            migrate(connection)
+            self._tick = connection.scalar(text("SELECT max(written) FROM rooms")) or 0
+
+    def check(self, connection: Connection) -> None:  # noqa: B027 - most have nothing to check
+        """Refuse a database that is set up wrongly."""
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction, committed at the end."""
+        with self._writer.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that sees what was committed before each statement."""
+        with self._readers.connect() as connection:
+            yield connection
+
+    def tick(self) -> int:
+        """Return a time in microseconds, later than all before, whatever the clock does."""
+        self._tick = max(self._tick + 1, time.time_ns() // 1000)
+        return self._tick
+
+    def reset(self) -> None:
+        """Drop the writer's connection, so that the next batch begins afresh."""
+        self._writer.dispose()
+
+    def close(self) -> None:
+        """Give everything back; the writer's connection last, which then tidies up."""
+        self._readers.dispose()
+        self._writer.dispose()
+
+    @abstractmethod
+    def insert_messages(self, connection: Connection, rows: Sequence[Row]) -> None:
+        """Store new messages; `words` are those that they are found by, or None."""
+
+    @abstractmethod
+    def update_messages(self, connection: Connection, rows: Sequence[Row]) -> None:
+        """Store `data`, `status` and `words` over those of message `n`."""
+
+    @abstractmethod
+    def match(self, query: Query, scopes: Sequence[str]) -> str:
+        """Write a query for `found`; it need be in one of the scopes, if there are any."""
+
+    @abstractmethod
+    def trouble(self, error: Exception) -> str | None:
+        """Say what ails the database, or None if the error is about the data only."""
+
+    def refusal(self, error: Exception) -> StoreError:
+        """Say why these data are refused."""
+        if isinstance(error, StoreError):
+            return error
+        if isinstance(error, IntegrityError):
+            return StoreError(NO_ROOM if "foreign key" in str(error.orig).lower() else TAKEN)
+        return StoreError("This cannot be stored.")

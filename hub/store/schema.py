@@ -1,0 +1,114 @@
+"""The tables, and how they came to be: numbered steps, each run once, in one transaction.
+
+Plain functions, since there is one writer and no branch of history to merge: Alembic's
+revision graph would be more to learn than the tables. A step never changes once released.
+
+`data` holds a record whole, as JSON; the other columns are what is looked for. `messages.n`
+counts messages in the order in which they were stored, `rooms.written` is when a room was
+last written to, in microseconds. A message that has not ended has no words to be found by.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from sqlalchemy import Connection, text
+
+from hub.store.contract import StoreError
+
+Migration: TypeAlias = Callable[[Connection], None]
+
+_TABLES = """
+CREATE TABLE users (id {key} PRIMARY KEY, data TEXT NOT NULL);
+CREATE TABLE sessions (
+    id {key} PRIMARY KEY, user_id {key} NOT NULL, expires {real} NOT NULL, data TEXT NOT NULL
+);
+CREATE INDEX sessions_user ON sessions (user_id);
+CREATE INDEX sessions_expires ON sessions (expires);
+CREATE TABLE rooms (
+    id {key} PRIMARY KEY, visibility TEXT NOT NULL, invite {key} UNIQUE,
+    written BIGINT NOT NULL, data TEXT NOT NULL
+);
+CREATE INDEX rooms_visible ON rooms (visibility, written);
+CREATE TABLE members (
+    room {key} NOT NULL REFERENCES rooms (id) ON DELETE CASCADE, user_id {key} NOT NULL,
+    PRIMARY KEY (user_id, room)
+);
+CREATE INDEX members_room ON members (room);
+CREATE TABLE messages (
+    n {serial} PRIMARY KEY, id {key} NOT NULL UNIQUE,
+    room {key} NOT NULL REFERENCES rooms (id) ON DELETE CASCADE,
+    author {key} NOT NULL, to_user {key}, txn {key}, status TEXT NOT NULL, at {key} NOT NULL,
+    data TEXT NOT NULL{words}
+);
+CREATE INDEX messages_page ON messages (room, to_user, id);
+CREATE UNIQUE INDEX messages_txn ON messages (txn, author) WHERE txn IS NOT NULL;
+CREATE INDEX messages_running ON messages (n) WHERE status = 'running';
+CREATE INDEX messages_at ON messages (at);
+"""
+
+_SQLITE_WORDS = """
+CREATE VIRTUAL TABLE message_words USING fts5(
+    words, detail=none, prefix='3', tokenize='ascii'
+);
+CREATE TRIGGER messages_removed AFTER DELETE ON messages
+    BEGIN DELETE FROM message_words WHERE rowid = old.n; END;
+"""
+
+_POSTGRESQL_WORDS = "CREATE INDEX messages_words ON messages USING gin (words);"
+
+
+def _first(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        columns = {"key": "TEXT", "real": "REAL", "serial": "INTEGER", "words": ""}
+        _run(connection, _TABLES.format_map(columns) + _SQLITE_WORDS)
+    else:
+        # Ids are compared as bytes, as Python and SQLite do, not as a language sorts them.
+        columns = {
+            "key": 'TEXT COLLATE "C"',
+            "real": "DOUBLE PRECISION",
+            "serial": "BIGINT",
+            "words": ", words TSVECTOR",
+        }
+        _run(connection, _TABLES.format_map(columns) + _POSTGRESQL_WORDS)
+
+
+def _run(connection: Connection, script: str) -> None:
+    for statement in script.split(";\n"):
+        if statement.strip():
+            connection.exec_driver_sql(statement)
+
+
+MIGRATIONS: Sequence[Migration] = (_first,)
+
+
+def migrate(connection: Connection, steps: Sequence[Migration] = MIGRATIONS) -> None:
+    """Bring the tables to the newest version.
+
+    Raises:
+        StoreError: a newer program has been here.
+
+    """
+    connection.exec_driver_sql(
+        "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
+    )
+    version = version_of(connection)
+    if version > len(steps):
+        raise StoreError(
+            f"This database was written by a newer Hubbub (version {version} of the tables,"
+            f" this program knows {len(steps)}). Use the newer program, or restore a backup."
+        )
+    for step in steps[version:]:
+        step(connection)
+    connection.execute(_SET_VERSION, {"version": str(len(steps))})
+
+
+def version_of(connection: Connection) -> int:
+    """Return how many steps this database has gone through."""
+    version = connection.scalar(text("SELECT value FROM meta WHERE name = 'version'"))
+    return int(version or 0)
+
+
+_SET_VERSION = text(
+    "INSERT INTO meta (name, value) VALUES ('version', :version)"
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
