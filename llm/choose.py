@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve, field, frozen
 
@@ -18,7 +19,7 @@ NAMES = ("openai", "anthropic", "llamacpp", "demo")
 
 # What example files have in the place of a key: your-openai-key-here, <key>, sk-..., changeme.
 PLACEHOLDER = re.compile(
-    r"your[-_ ].*|.*[-_ ]here|<.*>|\[.*\]|\$?\{.*\}|change[-_ ]?me|x{3,}|(sk-)?(\.{3}|…)|(sk-)?x{3,}",
+    r"your[-_ ].*|.*[-_ ]here|<.*>|\[.*\]|\$?\{.*\}|change[-_ ]?me|(sk-)?(\.{3}|…|x{3,})",
     re.IGNORECASE,
 )
 KEY = re.compile(r"[\x21-\x7e]+")  # what fits into a header; anything else is a slip in copying
@@ -98,7 +99,7 @@ async def opened(choice: Choice) -> AsyncIterator[Provider]:
 
 def _cleaned(settings: ModelSettings) -> tuple[ModelSettings, tuple[str, ...]]:
     """Take white space and placeholders out, with a warning for each of the latter."""
-    changes: dict[str, str] = {}
+    changes: dict[str, Any] = {}
     warnings = []
     for name in ("openai_api_key", "anthropic_api_key", "llamacpp_url"):
         value = getattr(settings, name).strip()
@@ -112,7 +113,7 @@ def _cleaned(settings: ModelSettings) -> tuple[ModelSettings, tuple[str, ...]]:
 
 
 def _configured(settings: ModelSettings) -> str:
-    if settings.openai_api_key or settings.openai_base_url:
+    if settings.openai_api_key or not _is_official(settings.openai_base_url):
         return "openai"
     if settings.anthropic_api_key:
         return "anthropic"
@@ -137,7 +138,7 @@ def _built(asked: str, settings: ModelSettings, chance: random.Random | None) ->
 
 def _openai(settings: ModelSettings) -> openai.OpenAI:
     base_url = settings.openai_base_url or openai.OFFICIAL
-    if base_url.rstrip("/") == openai.OFFICIAL:
+    if _is_official(base_url):
         _require("OPENAI_API_KEY", settings.openai_api_key, "openai")
     return openai.OpenAI(
         key=_key("OPENAI_API_KEY", settings.openai_api_key),
@@ -160,6 +161,11 @@ def _anthropic(settings: ModelSettings) -> anthropic.Anthropic:
 def _llamacpp(settings: ModelSettings) -> LlamaCpp:
     _require("LLAMACPP_URL", settings.llamacpp_url, "llamacpp")
     return LlamaCpp(base_url=settings.llamacpp_url, timeouts=settings.timeouts)
+
+
+def _is_official(base_url: str) -> bool:
+    """Whether it is OpenAI's own, which is the one that always needs a key."""
+    return base_url.rstrip("/") in ("", openai.OFFICIAL)
 
 
 def _require(name: str, value: str, provider: str) -> None:

@@ -218,11 +218,13 @@ class _Steps:
         try:
             return next(self._generator, _END)
         finally:
-            with self._mutex:
-                self._busy = False
-                left = self._left
-            if left:
+            if self._come_out():
                 self.close()
+
+    def _come_out(self) -> bool:
+        with self._mutex:
+            self._busy = False
+            return self._left
 
     def leave(self) -> bool:
         """Want no more; return whether it has to be closed now. Never waits."""

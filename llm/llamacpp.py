@@ -188,7 +188,7 @@ class _Event(msgspec.Struct):
     model: str | None = None
     tokens_evaluated: int | None = None
     tokens_predicted: int | None = None
-    error: msgspec.Raw | None = None
+    error: object = None
     message: str | None = None  # early servers send their errors bare
     code: int | None = None
 

@@ -16,11 +16,12 @@ import select
 import signal
 import sys
 import threading
+from typing import Any
 
-# Room for this many conversations at once; more wait for one to end.
+# So many conversations at once, each of so many tokens; more of them wait. Together they
+# take some 2 GB beside a model of 8 billion parameters, which leaves it room on a laptop.
 SLOTS = 4
-# Tokens of a conversation that the model remembers, if it can; more takes memory for each.
-CONTEXT = 8192
+CONTEXT = 4096
 BAD_MODEL = 3  # exit status
 
 
@@ -58,7 +59,7 @@ def _watch() -> None:
 
 
 def _serve(path: str, name: str) -> str:
-    import xllamacpp
+    import xllamacpp  # noqa: PLC0415  slow to import; what must be ready first is above
 
     global server  # noqa: PLW0603  it must not be collected: its end is the server's
     params = xllamacpp.CommonParams()
@@ -76,7 +77,7 @@ def _serve(path: str, name: str) -> str:
     return str(server.listening_address)
 
 
-server: object = None
+server: Any = None
 
 if __name__ == "__main__":
     main()

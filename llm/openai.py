@@ -123,7 +123,7 @@ class _Event(msgspec.Struct):
     choices: list[_Choice] | None = None
     model: str | None = None
     usage: _Counts | None = None
-    error: msgspec.Raw | None = None
+    error: object = None
 
 
 _decode = msgspec.json.Decoder(_Event).decode
@@ -140,7 +140,7 @@ class ChatReading(Reading):
             return None
         chunk = _decode(event)
         if chunk.error is not None:
-            raise ReportedError(report_of(msgspec.json.decode(chunk.error)))
+            raise ReportedError(report_of(chunk.error))
         if chunk.model:
             self.model = chunk.model
         if chunk.usage is not None:
