@@ -33,6 +33,7 @@ from typing import Literal, TypeAlias
 
 from attrs import Factory, define, field, frozen
 
+from hub.errors import BadRequest
 from hub.records import Answer, Character
 
 MAX_SELF_TALK = 20
@@ -44,8 +45,10 @@ SAME_ALONE = 2
 State: TypeAlias = Literal["idle", "queued", "running"]
 
 
-class TurnError(Exception):
-    """Something was asked of a cast that it cannot do; its text is for people."""
+class TurnError(BadRequest):
+    """Something was asked of a cast that it cannot do."""
+
+    code = "bad_turn"
 
 
 @frozen
@@ -58,6 +61,7 @@ class Waiting:
         to: ids of characters that must answer, see `addressed`; none: the answer mode decides.
         whisper: whose whisper it is (a user id), None for everybody's.
         apart: it is answered in a turn of its own, as game clients expect.
+
     """
 
     id: str
@@ -121,6 +125,7 @@ class Agenda:
 
         Raises:
             TurnError: more turns than allowed, or fewer than none.
+
         """
         if not 0 <= turns <= MAX_SELF_TALK:
             raise TurnError(
@@ -220,6 +225,7 @@ def addressed(names: Iterable[str], cast: Sequence[Character]) -> tuple[str, ...
 
     Raises:
         TurnError: somebody isn't here; it tells who is.
+
     """
     known = {c.id.casefold(): c.id for c in reversed(cast)}
     known |= {c.name.casefold(): c.id for c in reversed(cast)}
