@@ -1,2 +1,126 @@
-def main() -> int:
+"""The command `hubbub`. Exit status: 0 after a signal, 2 for what is wrong with the start."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import trio
+
+from hub import __version__, app
+from hub.settings import SettingError, Settings, environment, option, read, variable
+from hub.store.contract import StoreError
+from hub.web.listener import ListenError
+from llm.choose import Choice, ModelSettings, choose
+from llm.provider import SetupError, Timeouts
+
+logger = logging.getLogger("hub")
+
+WRONG = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.command is None:
+        parser.print_help()
+        return WRONG
+    try:
+        return _serve(given)
+    except KeyboardInterrupt:
+        return 0
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        print(f"hubbub: {sentence}", file=sys.stderr)
+        return WRONG
+
+
+def _sentence(error: Exception) -> str | None:
+    """Put what is wrong with the start into words; None if it is a fault of the program."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, SettingError | SetupError | StoreError | ListenError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}."
+    return None
+
+
+def _serve(given: argparse.Namespace) -> int:
+    environ = environment(Path.cwd())
+    values = {name: value for name, value in vars(given).items() if value is not None}
+    settings = read(values, environ)
+    _log_to_stderr(settings.log_level)
+    choice = choose(model_settings(settings, environ))
+    for warning in choice.warnings:
+        logger.warning("%s", warning)
+    trio.run(app.run, settings, choice, lambda url: _announce(url, settings, choice))
     return 0
+
+
+def _announce(url: str, settings: Settings, choice: Choice) -> None:
+    provider = choice.provider
+    model = (
+        "a demo that makes its answers up; see docs/models.md"
+        if provider.demo
+        else (f"{provider.model} ({provider.name})")
+    )
+    where = "PostgreSQL" if settings.database.startswith("postgres") else settings.data.resolve()
+    print(f"Hubbub serves {url} - model: {model} - data: {where}", flush=True)
+
+
+def model_settings(settings: Settings, environ: Mapping[str, str]) -> ModelSettings:
+    """Gather what decides which model answers."""
+    return ModelSettings(
+        llm=settings.llm,
+        model_file=Path(settings.model) if settings.model else None,
+        openai_api_key=environ.get("OPENAI_API_KEY", ""),
+        openai_base_url=environ.get("OPENAI_BASE_URL", ""),
+        openai_model=environ.get("OPENAI_MODEL", ""),
+        anthropic_api_key=environ.get("ANTHROPIC_API_KEY", ""),
+        anthropic_base_url=environ.get("ANTHROPIC_BASE_URL", ""),
+        anthropic_model=environ.get("ANTHROPIC_MODEL", ""),
+        llamacpp_url=environ.get("LLAMACPP_URL", ""),
+        demo_rate=settings.demo_rate,
+        timeouts=Timeouts(first=settings.first_timeout, between=settings.between_timeout),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hubbub", description="People and AI characters talk together in shared rooms."
+    )
+    parser.add_argument("--version", action="version", version=f"hubbub {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="serve the chat",
+        description="Serve the chat. Each option is also an environment variable, "
+        "HUBBUB_ and its name in capitals; .env in the working directory is read.",
+    )
+    for spec in attrs.fields(Settings):
+        about = spec.metadata["about"].replace("%", "%%")
+        default = f" [{spec.default}]" if str(spec.default) else ""
+        serve.add_argument(
+            option(spec.name), metavar="X", help=f"{about}{default} ({variable(spec.name)})"
+        )
+    return parser
+
+
+def _log_to_stderr(level: str) -> None:
+    levels = {"debug", "info", "warning", "error"}
+    if level.lower() not in levels:
+        raise SettingError(
+            f"--log-level must be one of {', '.join(sorted(levels))}, not “{level}”."
+        )
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    # These tell of every request and every frame.
+    for noisy in ("httpx", "httpcore", "trio-websocket"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -15,26 +15,26 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """Base of all events; its fields are the payload beside `room` and `offset`."""
 
 
-class MessagePosted(Event):
+class MessagePosted(Event, frozen=True):
     """A whole message: a human's prompt, a notice, a reply that did not stream."""
 
     message: Message
 
 
-class MessageStarted(Event):
+class MessageStarted(Event, frozen=True):
     """A reply begins; its text is empty."""
 
     message: Message
 
 
-class Token(Event):
+class Token(Event, frozen=True):
     """`text` is to be appended to message `id`."""
 
     id: str
     text: str
 
 
-class MessageEnded(Event):
+class MessageEnded(Event, frozen=True):
     """A reply has ended (invariant 6: every one does, in one of four ways)."""
 
     id: str
@@ -44,38 +44,38 @@ class MessageEnded(Event):
     error: str | None = None
 
 
-class MessageRemoved(Event):
+class MessageRemoved(Event, frozen=True):
     """A message is gone: deleted, or regenerated."""
 
     id: str
 
 
-class MemberJoined(Event):
+class MemberJoined(Event, frozen=True):
     """Somebody is here now."""
 
     member: Member
 
 
-class MemberLeft(Event):
+class MemberLeft(Event, frozen=True):
     """Somebody has gone."""
 
     member: Member
 
 
-class TurnChanged(Event):
+class TurnChanged(Event, frozen=True):
     """The room's turn: waiting for the model (`position` 1 is next), answering, or over."""
 
     state: Literal["queued", "running", "done"]
     position: int | None = None
 
 
-class RoomUpdated(Event):
+class RoomUpdated(Event, frozen=True):
     """The room's settings changed; `settings` holds those that did."""
 
     settings: dict[str, msgspec.Raw]
 
 
-class Typing(Event):
+class Typing(Event, frozen=True):
     """Somebody is writing, or stopped writing. Not kept: it has no offset."""
 
     member: Member

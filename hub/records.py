@@ -22,7 +22,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """Base of all records: immutable, changed by `msgspec.structs.replace`."""
 
 
-class User(Record, omit_defaults=False):
+class User(Record, frozen=True, omit_defaults=False):
     """Somebody who may speak. A guest has a name and a cookie, an account a password as well."""
 
     id: str
@@ -31,7 +31,7 @@ class User(Record, omit_defaults=False):
     role: Role = "guest"
 
 
-class Session(Record):
+class Session(Record, frozen=True):
     """A browser that came back. `expires` is in seconds since the epoch."""
 
     id: str
@@ -39,7 +39,7 @@ class Session(Record):
     expires: float
 
 
-class Author(Record):
+class Author(Record, frozen=True):
     """Who a message is from, as it was when the message was written."""
 
     id: str
@@ -48,7 +48,7 @@ class Author(Record):
     emoji: str | None = None
 
 
-class Usage(Record):
+class Usage(Record, frozen=True):
     """What a reply took; see `llm.provider.Usage`."""
 
     model: str
@@ -60,7 +60,7 @@ class Usage(Record):
     finish: str | None = None
 
 
-class Message(Record):
+class Message(Record, frozen=True):
     """One message of a room: a prompt, a reply or a notice.
 
     Attributes:
@@ -74,6 +74,7 @@ class Message(Record):
         reply_to: the message that this one answers.
         usage, error: of a reply, what it took and what went wrong.
         swipes: earlier texts of a regenerated reply, oldest first.
+
     """
 
     id: str
@@ -91,7 +92,7 @@ class Message(Record):
     swipes: list[str] | None = None
 
 
-class Member(Record):
+class Member(Record, frozen=True):
     """Somebody in a room: a human who is present, or a character of its cast."""
 
     id: str
@@ -100,14 +101,14 @@ class Member(Record):
     emoji: str | None = None
 
 
-class Trigger(Record):
+class Trigger(Record, frozen=True):
     """What a character does on a particular input: `when` matches, `then` is added to its prompt."""
 
     when: str
     then: str
 
 
-class Character(Record, rename={"klass": "class"}):
+class Character(Record, frozen=True, rename={"klass": "class"}):
     """A member of a cast, played by a model.
 
     Attributes:
@@ -117,6 +118,7 @@ class Character(Record, rename={"klass": "class"}):
         model: the model that plays it, if not the room's.
         muted: stays in the cast, does not speak.
         card: the character card that it came from, whole, for export.
+
     """
 
     id: str
@@ -134,7 +136,7 @@ class Character(Record, rename={"klass": "class"}):
     card: dict[str, object] | None = None
 
 
-class Room(Record, omit_defaults=False):
+class Room(Record, frozen=True, omit_defaults=False):
     """A room's settings. Its messages are apart: they are many, this is one row.
 
     Attributes:
@@ -143,6 +145,7 @@ class Room(Record, omit_defaults=False):
         game: it was made by the object dialect, whose clients know it as a game.
         active: a game that was ended is not.
         archived: hidden from lists, still there.
+
     """
 
     id: str

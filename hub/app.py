@@ -1,0 +1,136 @@
+"""The composition root: builds everything, opens the root nursery, ends it in order.
+
+    serve
+    ├── the store's writer                     (open_store)
+    ├── the model, if we run one ourselves     (opened)
+    ├── hub: pump, clock, heartbeat, saving, one task a room, which owns its turns
+    └── listeners: one task a connection; a WebSocket's owns its reader and slow writes
+
+Ended from outside in: no new connections; turns end and are stored; clients get what was
+said and then 1001; the hub; the model; the store, with all that was handed to it.
+"""
+
+import logging
+import random
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import trio
+
+from hub.hub import Hub
+from hub.records import Character
+from hub.settings import Settings
+from hub.store.opening import open_store
+from hub.web.http import Site, serve_connection
+from hub.web.listener import open_listeners, raise_file_limit, serve
+from hub.web.messages import Headers, Peer, Request
+from hub.web.routes import Api
+from hub.web.sessions import Doors, Sessions, is_loopback, secret_of
+from hub.web.sockets import Sockets
+from hub.web.static import StaticFiles
+from llm.choose import Choice, opened
+
+logger = logging.getLogger(__name__)
+
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; font-src 'self'; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS: Headers = (
+    (b"content-security-policy", _CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+
+
+def public_folder() -> Path:
+    """Return the page's files: beside the sources, or inside the installed package."""
+    packaged = Path(str(files("hub"))) / "public"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "public"
+
+
+async def run(settings: Settings, choice: Choice, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: all of them.
+        choice: the model that answers.
+        announce: called once with the URL when connections are accepted.
+
+    Raises:
+        StoreError, SetupError, ListenError, OSError: it can't be started; the text says why.
+
+    """
+    async with serving(settings, choice) as url:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            announce(url)
+            async for _ in signals:
+                break
+        # From here on a second signal has its usual effect: at once.
+
+
+@asynccontextmanager
+async def serving(settings: Settings, choice: Choice) -> AsyncIterator[str]:
+    """Have the hub serve while the block runs; yields its URL."""
+    settings.data.mkdir(parents=True, exist_ok=True)
+    where = settings.database or settings.data / "hubbub.db"
+    connections = min(settings.connections, raise_file_limit())
+    listeners = await open_listeners(settings.host, settings.port)
+    async with open_store(where) as store, opened(choice) as provider:
+        chance = random.Random()  # noqa: S311 - names and turns, no secrets
+        presets = [Character("assistant", "Assistant", emoji="✨")]
+        hub = Hub(settings, store, provider, presets=presets, chance=chance)
+        site = build_site(hub, settings, chance)
+
+        async def handle(stream: trio.abc.Stream, peer: Peer) -> None:
+            await serve_connection(stream, site, peer)
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            door = trio.CancelScope()
+
+            async def listen(task_status: trio.TaskStatus[None]) -> None:
+                with door:
+                    await serve(listeners, handle, connections=connections, task_status=task_status)
+
+            await nursery.start(listen)
+            host, port = listeners[0].socket.getsockname()[:2]
+            try:
+                yield f"http://{_shown(host)}:{port}"
+            finally:
+                for listener in listeners:
+                    listener.socket.close()
+                # A deadline of its own, also where the end came by cancellation.
+                with trio.move_on_after(settings.shutdown, shield=True):
+                    await hub.say_goodbye()
+                door.cancel()
+                nursery.cancel_scope.cancel()
+
+
+def build_site(hub: Hub, settings: Settings, chance: random.Random) -> Site:
+    """Put the HTTP side over a hub."""
+    sessions = Sessions(hub, secret_of(settings.data), settings.session_days, chance)
+    doors = Doors(settings)
+
+    def max_body(_request: Request) -> int:
+        return settings.body_bytes
+
+    return Site(
+        app=Api(hub, sessions, doors).app(),
+        upgrade=Sockets(hub, sessions, doors).upgrade,
+        static=StaticFiles(public_folder(), aliases={"/chat": "/index.html"}),
+        headers=SECURITY_HEADERS,
+        max_body=max_body,
+    )
+
+
+def _shown(host: str) -> str:
+    if is_loopback(host):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

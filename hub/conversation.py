@@ -1,0 +1,174 @@
+"""What the hub does with what a client of the native dialect says."""
+
+from functools import partial
+
+from hub import __version__, commands
+from hub.client import Client
+from hub.errors import BadRequest, Close, HubError, TooMany
+from hub.hub import Hub
+from hub.room import now
+from hub.wire import tuples
+from llm.provider import ChatMessage, ModelError, Request
+
+# So many messages in a row that are no calls: the other side speaks something else.
+MOST_ERRORS = 20
+
+
+class TupleConversation:
+    """One client's side of `dm-rpc`; see docs/protocol.md."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._prompts: list[tuple[str, str | None]] = []
+        self._prompting = False
+
+    def begin(self, client: Client) -> None:
+        """Say welcome, and follow the inbox from that moment on."""
+        inbox = self._hub.connect(client)
+        settings = self._hub.settings
+        provider = self._hub.provider
+        client.send(
+            tuples.notify(
+                "welcome",
+                {
+                    "version": __version__,
+                    "user": client.user,
+                    "inbox": {"epoch": inbox.epoch, "offset": inbox.head},
+                    "limits": {
+                        "frame_bytes": settings.frame_bytes,
+                        "text_chars": settings.text_chars,
+                        "title_chars": settings.title_chars,
+                        "name_chars": settings.name_chars,
+                        "scenario_chars": settings.scenario_chars,
+                        "cast": settings.cast,
+                    },
+                    "llm": {
+                        "provider": provider.name,
+                        "model": provider.model,
+                        "demo": provider.demo,
+                    },
+                },
+            )
+        )
+
+    async def hear(self, client: Client, message: str | bytes) -> None:
+        """Do one call and answer it; what is wrong with it is answered too."""
+        try:
+            if isinstance(message, bytes):
+                raise tuples.BadCall("Send text frames, not binary ones.", "bad_frame")
+            call = tuples.decode(message)
+        except tuples.BadCall as error:
+            self._complain(client, error, error.id)
+            return
+        try:
+            await self._perform(client, call)
+        except HubError as error:
+            self._complain(client, error, call.id)
+        else:
+            client.errors_in_a_row = 0
+
+    def _complain(self, client: Client, error: HubError, id: str | None) -> None:
+        client.send(tuples.error(error.code, str(error), id, error.retry_after))
+        if id is not None:
+            return
+        client.errors_in_a_row += 1
+        if client.errors_in_a_row >= MOST_ERRORS:
+            client.close(Close.PROTOCOL, "Too many messages that are not understood.")
+
+    async def _perform(self, client: Client, call: tuples.Call) -> None:
+        hub = self._hub
+
+        def answer(result: object) -> None:
+            if call.id is not None:
+                client.send(tuples.answer(call.method, result, call.id))
+
+        match call.command:
+            case commands.SendPrompt() as command:
+                room = hub.joined(client, command.room)
+                await room.say(client.user, command, lambda message: answer({"message": message}))
+            case commands.JoinRoom() as command:
+                await hub.join(client, command, answer)
+            case commands.CreateRoom() as command:
+                await hub.create(client, command, answer)
+            case commands.LeaveRoom() as command:
+                hub.leave(client, command.room)
+                answer({})
+            case commands.Stop() as command:
+                room = hub.joined(client, command.room)
+                answer({"stopped": room.stop(client.user, command.message)})
+            case commands.Regenerate() as command:
+                room = hub.joined(client, command.room)
+                answer({"message": await room.regenerate(client.user, command.message)})
+            case commands.ReadMessages() as command:
+                messages, more = await hub.messages(
+                    client.user,
+                    command.room,
+                    before=command.before,
+                    limit=command.limit,
+                    query=command.query,
+                )
+                answer({"messages": messages, "more": more})
+            case commands.ListRooms():
+                answer({"rooms": await hub.rooms(client.user)})
+            case commands.UpdateRoom() as command:
+                answer({"room": await hub.update(client.user, command)})
+            case commands.ResumeInbox() as command:
+                hub.resume_inbox(client, command.since.epoch, command.since.offset, answer)
+            case commands.SetTyping() as command:
+                hub.joined(client, command.room).set_typing(client, command.typing)
+                answer({})
+            case commands.Ping():
+                answer({"time": now()})
+            case commands.LlmChatPrompt() as command:
+                self._queue_prompt(client, command.prompt, call.id)
+
+    # ── the prompt without a room ────────────────────────────────────────────────────
+
+    def _queue_prompt(self, client: Client, prompt: str, id: str | None) -> None:
+        # One after the other: its tokens carry no id, so two replies must not mix.
+        if not prompt.strip():
+            raise BadRequest("A prompt must not be empty.", code="empty")
+        if len(prompt) > self._hub.settings.text_chars:
+            raise BadRequest("This prompt is too long.", code="too_long")
+        if len(self._prompts) >= self._hub.settings.prompts_waiting:
+            raise TooMany("Wait for the answers to your earlier prompts.", code="too_many_prompts")
+        self._prompts.append((prompt, id))
+        if not self._prompting:
+            self._prompting = True
+            client.start(partial(self._answer_prompts, client))
+
+    async def _answer_prompts(self, client: Client) -> None:
+        try:
+            while self._prompts:
+                prompt, id = self._prompts.pop(0)
+                await self._answer_prompt(client, prompt, id)
+        finally:
+            self._prompting = False
+
+    async def _answer_prompt(self, client: Client, prompt: str, id: str | None) -> None:
+        # In the client's nursery: closing the connection closes the model's response.
+        parts: list[str] = []
+        end: dict[str, object] = {"status": "done"}
+        try:
+            async with self._hub.provider.stream(self._request(client, prompt)) as items:
+                async for item in items:
+                    if isinstance(item, str):
+                        parts.append(item)
+                        client.send(tuples.notify("llm_token", item))
+                        await client.keeping_up()
+        except ModelError as error:
+            end = {"status": "failed", "error": str(error)}
+        if self._hub.provider.demo:
+            end["demo"] = True
+        client.send(tuples.notify("llm_end", end))
+        if id is not None:
+            client.send(tuples.answer("llm_chat_prompt", {"text": "".join(parts), **end}, id))
+
+    def _request(self, client: Client, prompt: str) -> Request:
+        settings = self._hub.settings
+        return Request(
+            messages=(ChatMessage("user", prompt),),
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            asker=client.user.id,
+        )

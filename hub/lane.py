@@ -1,0 +1,248 @@
+"""A lane of a room: turns for one audience, one after the other.
+
+A room has a lane for all who are here, and one for each user who whispers to characters.
+In a lane there is one turn at a time. What is said while it runs is shown at once and
+answered by the next turn, all together: replies never mix, and nothing is lost.
+
+A turn ends early when it is stopped, or when nobody has been there to hear it for the
+grace time; the model's response is closed then, not just ignored (invariant 6).
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import trio
+from attrs import define
+
+from hub.events import TurnChanged
+from hub.markup import render_apart
+from hub.records import Character, Ending, Message, Usage
+from hub.reply import Reply
+from hub.scene import persona_of, scene_of
+from hub.turns import Agenda, Turn, Waiting, addressed
+from llm import provider as llm
+from llm.character import assemble
+from llm.speaker import SpeakerGuard
+
+if TYPE_CHECKING:
+    from hub.room import LiveRoom
+
+logger = logging.getLogger(__name__)
+
+# Messages of the past that are considered for a prompt; its budget of tokens decides.
+PAST = 200
+
+
+@define
+class _Again:
+    """A reply to be made anew; `before` is where its past ends."""
+
+    reply: Reply
+    character: Character
+    before: str
+
+
+class Lane:
+    """See the module's own text. `to` is the user whose whispers it answers, or None."""
+
+    def __init__(self, room: "LiveRoom", to: str | None) -> None:
+        self.to = to
+        self.busy = False
+        self._room = room
+        self._agenda = Agenda(room.services.chance)
+        self._again: _Again | None = None
+
+    def checked(self, names: list[str] | None) -> tuple[str, ...]:
+        """Return ids of the characters that were named.
+
+        Raises:
+            TurnError: nobody in the cast is called that.
+
+        """
+        return addressed(names or (), self._room.record.cast)
+
+    def say(self, message: Message, to: tuple[str, ...], *, apart: bool = False) -> None:
+        """Have a prompt answered by the next turn; `to` are ids of characters."""
+        self._agenda.say(Waiting(message.id, message.text, to, apart=apart))
+        self._start()
+
+    async def again(self, character: Character, old: Message) -> Message:
+        """Make a reply anew, and return it as it begins."""
+        message = msgspec.structs.replace(
+            old,
+            id=self._room.services.ids.new(),
+            text="",
+            html="",
+            status="running",
+            usage=None,
+            error=None,
+            demo=self._room.services.provider.demo,
+            swipes=[*(old.swipes or []), *([old.text] if old.text else [])],
+        )
+        self._room.remove(old.id, self.to)
+        reply = self._room.begin(message, self.to)
+        self._again = _Again(reply, character, old.id)
+        self._start()
+        await reply.begun.wait()  # the store's own deadlines bound this
+        return message
+
+    def stop(self) -> None:
+        """End the turn before its next reply. What people wrote meanwhile stays waiting."""
+        self._agenda.stop()
+
+    def _more(self) -> bool:
+        return self._again is not None or self._agenda.state == "queued"
+
+    def _start(self) -> None:
+        if not self.busy:
+            self.busy = True
+            self._room.start(self)
+
+    async def run(self) -> None:
+        """Answer until there is nothing left to answer; the room's nursery owns this task."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._stop_when_unheard)
+                while self._more():
+                    await self._turn()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.busy = False
+            self._room.idle_since = trio.current_time()
+        if self._more():  # said while the nursery closed
+            self._start()
+
+    async def _stop_when_unheard(self) -> None:
+        while True:  # ends with the turns
+            while self._room.heard_by(self.to):
+                await self._room.listeners_changed()
+            with trio.move_on_after(self._room.services.settings.grace):
+                while not self._room.heard_by(self.to):
+                    await self._room.listeners_changed()
+            if not self._room.heard_by(self.to):
+                self._agenda = Agenda(self._room.services.chance)
+                for reply in list(self._room.replies.values()):
+                    if reply.to == self.to:
+                        reply.stop()
+                await self._room.listeners_changed()
+
+    async def _turn(self) -> None:
+        if self._again:
+            again, self._again = self._again, None
+            self._show("running")
+            await self._speak(again.character, again.reply, again.before, ())
+            self._show("done")
+            return
+        record = self._room.record
+        turn = self._agenda.next(record.cast, record.answer)
+        if turn is not None:
+            self._show("running")
+            await self._replies(turn)
+            self._show("done")
+
+    async def _replies(self, turn: Turn) -> None:
+        prompt = turn.prompts[-1].id if turn.prompts else None
+        asked = [one.text for one in turn.prompts]
+        while speaker := self._agenda.speaker:
+            text = ""
+            character = self._room.character(speaker)
+            if character is not None:
+                reply = self._room.new_reply(character, self.to, prompt)
+                await self._speak(character, reply, reply.id, asked)
+                text = reply.so_far().text
+            self._agenda.replied(text)
+            if self._agenda.speaker:
+                await trio.sleep(self._room.record.pace / 1000)
+
+    async def _speak(
+        self, character: Character, reply: Reply, before: str, asked: Sequence[str]
+    ) -> None:
+        try:
+            await reply.begun.wait()
+            with reply.scope:
+                request, others = await self._request(character, before, asked)
+                usage = await self._stream(request, reply, SpeakerGuard(character.name, others))
+                await render_apart(reply.so_far().text)  # long ones not within `end`
+                self._end(reply, usage)
+            reply.end("stopped")
+        except llm.ModelError as error:
+            logger.warning("%s: %s %s", self._room.services.provider.name, error, error.detail)
+            reply.end("failed", error=str(error))
+        except Exception:
+            logger.exception("a reply of %s failed", character.name)
+            reply.end("failed", error="Something went wrong on our side.")
+        finally:
+            reply.end("interrupted")
+        await reply.shown.wait()  # the store's own deadlines bound this
+
+    async def _request(
+        self, character: Character, before: str, asked: Sequence[str]
+    ) -> tuple[llm.Request, tuple[str, ...]]:
+        room, services = self._room, self._room.services
+        past = [
+            message
+            for message in await room.transcript.newest(self.to, PAST)
+            if message.id < before and message.status not in {"running", "failed"}
+        ]
+        people = tuple(member.name for member in room.people)
+        scene = scene_of(room.record, character, people, past, asked)
+        settings = services.settings
+        budget = max(settings.context_tokens - settings.max_tokens, settings.context_tokens // 4)
+        prompt = assemble(persona_of(character), scene, budget=budget)
+        request = llm.Request(
+            messages=prompt.messages,
+            model=character.model,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            stop=prompt.stop,
+            asker=past[-1].author.id if past else "",
+            private=self.to is not None,
+        )
+        return request, (*scene.cast, *people)
+
+    async def _stream(
+        self, request: llm.Request, reply: Reply, guard: SpeakerGuard
+    ) -> llm.Usage | None:
+        async with self._room.services.provider.stream(request) as items:
+            async for item in items:
+                if isinstance(item, str):
+                    reply.add(guard.feed(item))
+                    if guard.cut:
+                        return None
+                elif isinstance(item, llm.Queued):
+                    self._show("queued", item.position)
+                else:
+                    reply.add(guard.finish())
+                    return item
+        reply.add(guard.finish())
+        return None
+
+    def _end(self, reply: Reply, usage: llm.Usage | None) -> None:
+        status: Ending = "done"
+        error = None
+        if not reply.so_far().text.strip():
+            filtered = usage is not None and usage.finish == "filter"
+            status = "failed"
+            error = "The model refused to answer this." if filtered else "The model said nothing."
+        reply.end(status, error=error, usage=_record(usage))
+
+    def _show(
+        self, state: Literal["queued", "running", "done"], position: int | None = None
+    ) -> None:
+        self._room.publish(TurnChanged(state, position), self.to)
+
+
+def _record(usage: llm.Usage | None) -> Usage | None:
+    if usage is None:
+        return None
+    return Usage(
+        model=usage.model,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        seconds_to_first=usage.seconds_to_first,
+        seconds=usage.seconds,
+        cached=usage.cached or None,
+        finish=usage.finish,
+    )

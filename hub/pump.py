@@ -1,0 +1,61 @@
+"""The pump: the one task that moves bytes from logs to sockets.
+
+It sleeps until a log has grown or a client was sent something, and then has each of those
+concerned write what it has not been given yet: readers at the same place get the same
+bytes object, and a reader that is ten events behind gets them in one write. It never waits
+for a socket. A client whose socket takes no more leaves the pump until its own task has
+finished that write under a deadline (see `hub.client`).
+"""
+
+import trio
+
+from hub.client import Client
+from hub.log import Log
+
+# Writes between two looks at the scheduler: a hundred take about half a millisecond, which
+# is what other tasks may have to wait.
+WRITES_PER_TURN = 100
+
+
+class Pump:
+    """See the module's own text. `run` is its task; the other methods are plain calls."""
+
+    def __init__(self) -> None:
+        self._logs: dict[Log, None] = {}
+        self._clients: dict[Client, None] = {}
+        self._wake = trio.Event()
+        self._writes = 0
+
+    def log_grew(self, log: Log) -> None:
+        """Write the log's news to its followers, soon."""
+        if log.followers:
+            self._logs[log] = None
+            self._wake.set()
+
+    def client_has(self, client: Client) -> None:
+        """Write the client's outbox, soon."""
+        self._clients[client] = None
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Pump until cancelled. No deadline: there may be nothing to say for days."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            clients, self._clients = self._clients, {}
+            for client in clients:
+                client.write_now()
+                await self._breathe()
+            logs, self._logs = self._logs, {}
+            for log in logs:
+                for cursor in tuple(log.followers):
+                    if cursor.offset < log.head:
+                        cursor.client.write_now()
+                        await self._breathe()
+            await trio.lowlevel.checkpoint()
+
+    async def _breathe(self) -> None:
+        self._writes += 1
+        if self._writes >= WRITES_PER_TURN:
+            self._writes = 0
+            await trio.lowlevel.checkpoint()

@@ -1,0 +1,131 @@
+"""One reply under way: its text so far, and how it ends (invariant 6: it always does)."""
+
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from hub.events import Event, MessageEnded, MessageStarted, Token
+from hub.markup import render
+from hub.records import Ending, Message, Usage
+from hub.rollup import Rollup
+from hub.store.contract import AddMessage, Change, Outcome, SaveMessage, Store, StoreError
+
+
+class Reply:
+    """From `begin` to `end` (`begun` and `shown` are set when they are seen); both go through the store's queue, so that the log shows them in
+    the order in which the store keeps them.
+
+    Args:
+        message: the reply as it begins: without text, `running`.
+        to: the owner of the whisper that it answers; None if it is for the whole room.
+        publish: shows an event to whom it is for.
+        changed: called with the message when it has begun and when it has ended.
+
+    """
+
+    def __init__(
+        self,
+        message: Message,
+        to: str | None,
+        *,
+        store: Store,
+        rollup: Rollup,
+        publish: Callable[[Event], None],
+        changed: Callable[[Message], None],
+    ) -> None:
+        self.to = to
+        self.scope = trio.CancelScope()
+        self.begun = trio.Event()
+        self.shown = trio.Event()
+        self.ended = False
+        self._message = message
+        self._store = store
+        self._rollup = rollup
+        self._publish = publish
+        self._changed = changed
+        self._parts: list[str] = []
+        self._held: list[str] = []
+        self._saved = 0
+        self._lost = False
+        self._verdict: Ending | None = None
+
+    @property
+    def id(self) -> str:
+        """The message's id."""
+        return self._message.id
+
+    def begin(self) -> None:
+        """Store it and show that it begins; `begun` is set then."""
+        self._store.submit(AddMessage(self._message, self.to), then=self._show_begin)
+
+    def add(self, text: str) -> None:
+        """Take in some text of the model; it may be empty."""
+        if not text:
+            return
+        self._parts.append(text)
+        self._held.append(text)
+        if len(self._parts) == 1:
+            self.flush()
+        else:
+            self._rollup.gather(self)
+
+    def flush(self) -> None:
+        """Show what was held back."""
+        if self._held:
+            text = "".join(self._held)
+            self._held.clear()
+            self._publish(Token(self.id, text))
+
+    def so_far(self) -> Message:
+        """The message with what has been shown of it: what a client that joins now is given."""
+        self.flush()
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return msgspec.structs.replace(self._message, text="".join(self._parts))
+
+    def save(self) -> None:
+        """Store the text so far, if there is more of it than last time."""
+        size = sum(map(len, self._parts))
+        if size > self._saved and not self.ended:
+            self._saved = size
+            self._store.submit(*self._changes(self.so_far()))
+
+    def stop(self, verdict: Ending = "stopped") -> None:
+        """Close the model's response at once; the reply ends with this verdict."""
+        if self._verdict is None:
+            self._verdict = verdict
+        self.scope.cancel()
+
+    def end(self, status: Ending, *, error: str | None = None, usage: Usage | None = None) -> None:
+        """End it, once: the first end counts. `stop`'s verdict goes before `status`."""
+        if self.ended:
+            return
+        message = msgspec.structs.replace(
+            self.so_far(), status=self._verdict or status, error=error, usage=usage
+        )
+        self.ended = True
+        self._message = message = msgspec.structs.replace(message, html=render(message.text))
+        self._store.submit(*self._changes(message), then=self._show_end)
+
+    def _changes(self, message: Message) -> tuple[Change, ...]:
+        return (
+            (AddMessage(message, self.to), SaveMessage(message))
+            if self._lost
+            else (SaveMessage(message),)
+        )
+
+    def _show_begin(self, outcome: Outcome) -> None:
+        # Also if the store failed: the conversation goes on in memory, and each save tries
+        # again to bring the whole message to disk.
+        self._lost = isinstance(outcome, StoreError)
+        self._changed(self._message)
+        self._publish(MessageStarted(self._message))
+        self.begun.set()
+
+    def _show_end(self, _: Outcome) -> None:
+        message = self._message
+        self._changed(message)
+        status: Ending = "interrupted" if message.status == "running" else message.status
+        self._publish(MessageEnded(message.id, status, message.html, message.usage, message.error))
+        self.shown.set()

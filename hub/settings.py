@@ -1,0 +1,204 @@
+"""All settings: read once, checked once, never changed while the program runs.
+
+A setting `x_y` is `--x-y` on the command line and `HUBBUB_X_Y` in the environment or in
+`.env`; the command line wins over the environment, the environment over `.env`. Each limit
+says why it is what it is. docs/settings.md is checked against this file by a test.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+
+class SettingError(Exception):
+    """A setting is wrong; the text names it as the user wrote it."""
+
+
+def _setting(
+    default: Any, about: str, *, low: float | None = None, high: float | None = None
+) -> Any:
+    return field(default=default, metadata={"about": about, "low": low, "high": high})
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What the owner of a hub can set. Times are in seconds unless the text says otherwise."""
+
+    host: str = _setting(
+        "127.0.0.1", "address to listen on; loopback by default, so that nobody else gets in"
+    )
+    port: int = _setting(8080, "port to listen on; 0 takes a free one", low=0, high=65535)
+    data: Path = _setting(
+        Path("data"), "folder of the database and the secret; made where it is missing"
+    )
+    database: str = _setting("", "URL of the database, if not the SQLite file in the data folder")
+    origins: str = _setting("", "other origins whose pages may connect, separated by commas")
+    hosts: str = _setting(
+        "",
+        "names that the hub is reached by, separated by commas; on loopback, localhost's names are always among them",
+    )
+    presets: str = _setting("", "folder with characters and scenarios of one's own (TOML)")
+
+    llm: str = _setting(
+        "", "which model answers: openai, anthropic, llamacpp, demo or module:function"
+    )
+    model: str = _setting(
+        "", "a GGUF file to be run by a llama.cpp of our own (needs hubbub[local])"
+    )
+    max_tokens: int = _setting(
+        1024, "the longest reply, in tokens; bounds what one prompt can cost", low=1, high=1_000_000
+    )
+    temperature: float = _setting(
+        0.8, "how freely the model chooses its words, 0 to 2", low=0, high=2
+    )
+    context_tokens: int = _setting(
+        8192,
+        "how much of a room's past a model is given, in tokens; what small local models hold",
+        low=256,
+        high=10_000_000,
+    )
+    demo_rate: float = _setting(
+        40.0, "tokens a second of the demo model; about as fast as one reads", low=0.1, high=100_000
+    )
+    first_timeout: float = _setting(
+        120.0, "how long a model may think before its first text", low=0.01, high=3600
+    )
+    between_timeout: float = _setting(
+        60.0, "how long a model may fall silent within a reply", low=0.01, high=3600
+    )
+
+    grace: float = _setting(
+        10.0,
+        "how long a reply goes on when nobody is there to read it; long enough for a page to come back",
+        low=0,
+        high=86400,
+    )
+    rollup: float = _setting(
+        25.0,
+        "in ms: tokens of one reply that come within this time may travel together; 0 sends each by itself",
+        low=0,
+        high=1000,
+    )
+    pace: int = _setting(0, "in ms: pause between the replies of a cast", low=0, high=60_000)
+
+    window: int = _setting(
+        1024 * 1024,
+        "bytes of events that a room holds for those who come back; some minutes of lively talk",
+        low=4096,
+        high=1 << 30,
+    )
+    inbox_window: int = _setting(256 * 1024, "the same for a user's inbox", low=4096, high=1 << 30)
+    keep: float = _setting(
+        600.0,
+        "how long a room or inbox that nobody reads stays in memory for exact resume",
+        low=0,
+        high=86400,
+    )
+    send_timeout: float = _setting(
+        20.0,
+        "how long one write to a client may take; a phone that sleeps takes nothing",
+        low=0.1,
+        high=600,
+    )
+    ping_interval: float = _setting(
+        20.0,
+        "silence after which a client is pinged; below the usual 60 s of proxies",
+        low=0.1,
+        high=3600,
+    )
+    ping_timeout: float = _setting(60.0, "silence after which a client is gone", low=0.2, high=7200)
+    shutdown: float = _setting(5.0, "time to say goodbye when the hub ends", low=0.1, high=120)
+
+    frame_bytes: int = _setting(
+        64 * 1024,
+        "largest message of a client; a long prompt fits many times",
+        low=1024,
+        high=64 << 20,
+    )
+    body_bytes: int = _setting(
+        1024 * 1024, "largest body of an HTTP request", low=1024, high=1 << 30
+    )
+    text_chars: int = _setting(8000, "longest prompt; some four pages", low=1, high=1_000_000)
+    scenario_chars: int = _setting(
+        8000, "longest scenario, persona or instruction", low=1, high=1_000_000
+    )
+    title_chars: int = _setting(100, "longest title of a room", low=1, high=10_000)
+    name_chars: int = _setting(40, "longest name of a person or character", low=1, high=1000)
+    cast: int = _setting(
+        8, "characters in a room; each costs a call of the model a turn", low=1, high=100
+    )
+    rooms_per_user: int = _setting(100, "rooms that one user may own", low=1, high=1_000_000)
+    rooms_per_socket: int = _setting(
+        50, "rooms that one connection may be in at once", low=1, high=10_000
+    )
+    prompts_waiting: int = _setting(
+        8, "prompts of one connection that wait for the model (llm_chat_prompt)", low=1, high=1000
+    )
+    members_announced: int = _setting(
+        500,
+        "above so many people in a room, who comes and goes is not told to all: that would be N² messages",
+        low=0,
+        high=100_000,
+    )
+    connections: int = _setting(20_000, "sockets at once; 30 KB each", low=1, high=10_000_000)
+    session_days: float = _setting(
+        90.0,
+        "days after which a browser that did not come back is forgotten",
+        low=0.0001,
+        high=3650,
+    )
+    log_level: str = _setting("info", "what goes to standard error: debug, info, warning or error")
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return "HUBBUB_" + name.upper()
+
+
+def option(name: str) -> str:
+    """Return the command line option of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def read(given: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
+    """Make the settings from command line values, by setting, and environment variables.
+
+    Raises:
+        SettingError: a value is not of the setting's kind, or out of its range.
+
+    """
+    values: dict[str, Any] = {}
+    for spec in attrs.fields(Settings):
+        name = spec.name
+        if name in given:
+            values[name] = _convert(spec, given[name], option(name))
+        elif environ.get(variable(name), "") != "":
+            values[name] = _convert(spec, environ[variable(name)], variable(name))
+    if "port" not in values and environ.get("PORT"):
+        values["port"] = _convert(attrs.fields(Settings).port, environ["PORT"], "PORT")
+    return Settings(**values)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return `.env` of the folder, overlaid by the real environment."""
+    from dotenv import dotenv_values  # noqa: PLC0415 - only a program needs it, not a library
+
+    read_from_file = dotenv_values(folder / ".env", interpolate=False)
+    return {name: value for name, value in read_from_file.items() if value} | dict(os.environ)
+
+
+def _convert(spec: "attrs.Attribute[Any]", text: str, called: str) -> Any:
+    kind = spec.type
+    try:
+        value = kind(text.strip()) if kind is not None else text
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise SettingError(f"{called} must be {wanted}, not “{text}”.") from None
+    low, high = spec.metadata["low"], spec.metadata["high"]
+    if low is not None and not low <= value <= high:
+        raise SettingError(f"{called} must be from {low:g} to {high:g}, not {text}.")
+    return value
