@@ -6,8 +6,12 @@ the output matrix is a bias for each token. Words get a high one, single charact
 bytes a low one, and the end of the text whatever a test wants.
 """
 
+import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,6 +76,28 @@ def write_model(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+@pytest.fixture(scope="session")
+def llamacpp() -> None:
+    """Skip where there is no llama.cpp, or fail, where the tests have to be complete."""
+    for module in ("xllamacpp", "gguf"):
+        if importlib.util.find_spec(module) is None:
+            if os.environ.get("CI"):
+                pytest.fail(f"{module} is not installed")
+            pytest.skip(f"{module} is not installed")
+
+
+@pytest.fixture(scope="session")
+def endless_model(llamacpp: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that never ends a reply by itself."""
+    return write_model(tmp_path_factory.mktemp("models") / "endless.gguf")
+
+
+@pytest.fixture(scope="session")
+def brief_model(llamacpp: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that ends its replies after some ten words."""
+    return write_model(tmp_path_factory.mktemp("models") / "brief.gguf", end_bias=2.0)
 
 
 def _describe(writer: "object", layers: int, width: int, context: int) -> None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ def fed(stream: bytes, cuts: list[int]) -> list[bytes]:
     events = Events()
     places = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
     found = []
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         found += events.feed(stream[start:end])
     return [event.strip() for event in found + events.end()]
 
