@@ -1,5 +1,6 @@
 """What the hub does with what a client of the native dialect says."""
 
+from collections.abc import Callable
 from functools import partial
 
 from hub import __version__, commands
@@ -9,6 +10,8 @@ from hub.hub import Hub
 from hub.room import now
 from hub.wire import tuples
 from llm.provider import ChatMessage, ModelError, Request
+
+_ROOM_COMMANDS = (commands.SendPrompt, commands.Stop, commands.Regenerate, commands.SetTyping)
 
 # So many messages in a row that are no calls: the other side speaks something else.
 MOST_ERRORS = 20
@@ -54,8 +57,6 @@ class TupleConversation:
     async def hear(self, client: Client, message: str | bytes) -> None:
         """Do one call and answer it; what is wrong with it is answered too."""
         try:
-            if isinstance(message, bytes):
-                raise tuples.BadCall("Send text frames, not binary ones.", "bad_frame")
             call = tuples.decode(message)
         except tuples.BadCall as error:
             self._complain(client, error, error.id)
@@ -76,51 +77,55 @@ class TupleConversation:
             client.close(Close.PROTOCOL, "Too many messages that are not understood.")
 
     async def _perform(self, client: Client, call: tuples.Call) -> None:
-        hub = self._hub
-
         def answer(result: object) -> None:
             if call.id is not None:
                 client.send(tuples.answer(call.method, result, call.id))
 
-        match call.command:
-            case commands.SendPrompt() as command:
-                room = hub.joined(client, command.room)
+        if isinstance(call.command, commands.LlmChatPrompt):
+            self._queue_prompt(client, call.command.prompt, call.id)
+        elif isinstance(call.command, _ROOM_COMMANDS):
+            await self._in_a_room(client, call.command, answer)
+        else:
+            await self._anywhere(client, call.command, answer)
+
+    async def _in_a_room(
+        self, client: Client, command: commands.Command, answer: Callable[[object], None]
+    ) -> None:
+        room = self._hub.joined(client, command.room)  # type: ignore[attr-defined]
+        match command:
+            case commands.SendPrompt():
                 await room.say(client.user, command, lambda message: answer({"message": message}))
-            case commands.JoinRoom() as command:
+            case commands.Stop():
+                answer({"stopped": room.stop(client.user, command.message)})
+            case commands.Regenerate():
+                answer({"message": await room.regenerate(client.user, command.message)})
+            case commands.SetTyping():
+                room.set_typing(client, command.typing)
+                answer({})
+
+    async def _anywhere(
+        self, client: Client, command: commands.Command, answer: Callable[[object], None]
+    ) -> None:
+        hub = self._hub
+        match command:
+            case commands.JoinRoom():
                 await hub.join(client, command, answer)
-            case commands.CreateRoom() as command:
+            case commands.CreateRoom():
                 await hub.create(client, command, answer)
-            case commands.LeaveRoom() as command:
+            case commands.LeaveRoom():
                 hub.leave(client, command.room)
                 answer({})
-            case commands.Stop() as command:
-                room = hub.joined(client, command.room)
-                answer({"stopped": room.stop(client.user, command.message)})
-            case commands.Regenerate() as command:
-                room = hub.joined(client, command.room)
-                answer({"message": await room.regenerate(client.user, command.message)})
-            case commands.ReadMessages() as command:
-                messages, more = await hub.messages(
-                    client.user,
-                    command.room,
-                    before=command.before,
-                    limit=command.limit,
-                    query=command.query,
-                )
+            case commands.ReadMessages():
+                messages, more = await hub.messages(client.user, command)
                 answer({"messages": messages, "more": more})
             case commands.ListRooms():
                 answer({"rooms": await hub.rooms(client.user)})
-            case commands.UpdateRoom() as command:
+            case commands.UpdateRoom():
                 answer({"room": await hub.update(client.user, command)})
-            case commands.ResumeInbox() as command:
-                hub.resume_inbox(client, command.since.epoch, command.since.offset, answer)
-            case commands.SetTyping() as command:
-                hub.joined(client, command.room).set_typing(client, command.typing)
-                answer({})
+            case commands.ResumeInbox():
+                hub.resume_inbox(client, command.since, answer)
             case commands.Ping():
                 answer({"time": now()})
-            case commands.LlmChatPrompt() as command:
-                self._queue_prompt(client, command.prompt, call.id)
 
     # ── the prompt without a room ────────────────────────────────────────────────────
 

@@ -15,7 +15,15 @@ import trio
 from attrs import define, field
 
 from hub.client import Client
-from hub.commands import Cast, CreateRoom, JoinRoom, NewCharacter, UpdateRoom
+from hub.commands import (
+    Cast,
+    CreateRoom,
+    JoinRoom,
+    NewCharacter,
+    ReadMessages,
+    Since,
+    UpdateRoom,
+)
 from hub.errors import BadRequest, Close, Conflict, Forbidden, NotFound, TooMany, Unavailable
 from hub.ids import Ids, secret_id
 from hub.log import Log
@@ -154,14 +162,11 @@ class Hub:
             if client.session == session:
                 client.close(Close.POLICY, "You were logged out.")
 
-    def resume_inbox(
-        self, client: Client, epoch: str, offset: int, answer: Callable[[object], None]
-    ) -> None:
+    def resume_inbox(self, client: Client, since: Since, answer: Callable[[object], None]) -> None:
         """Let a client read its inbox on from where it was, if that can be."""
         inbox = self._person(client.user).inbox
-        recovered = inbox.holds(epoch, offset)
-        if not recovered:
-            offset = inbox.head
+        recovered = inbox.holds(since.epoch, since.offset)
+        offset = since.offset if recovered else inbox.head
         answer({"epoch": inbox.epoch, "offset": offset, "recovered": recovered})
         client.follow(inbox, offset)
 
@@ -353,13 +358,13 @@ class Hub:
                 room.leave(client)
         await self._keep(RemoveRoom(id))
 
-    async def messages(
-        self, user: User, id: str, *, before: str | None, limit: int, query: str | None
-    ) -> tuple[Sequence[Message], bool]:
+    async def messages(self, user: User, page: ReadMessages) -> tuple[Sequence[Message], bool]:
         """Return a page of a room's history as the user may see it."""
-        room = await self.admitted(user, id)
+        room = await self.admitted(user, page.room)
         return await self._asked(
-            self.store.messages(room.id, viewer=user.id, before=before, limit=limit, query=query)
+            self.store.messages(
+                room.id, viewer=user.id, before=page.before, limit=page.limit, query=page.query
+            )
         )
 
     def _must_own(self, user: User, room: LiveRoom) -> None:

@@ -102,7 +102,7 @@ class Member(Record, frozen=True):
 
 
 class Trigger(Record, frozen=True):
-    """What a character does on a particular input: `when` matches, `then` is added to its prompt."""
+    """What a character does on a particular input: where `when` matches, `then` is to be done."""
 
     when: str
     then: str

@@ -13,8 +13,10 @@ from hub.store.contract import AddMessage, Change, Outcome, SaveMessage, Store, 
 
 
 class Reply:
-    """From `begin` to `end` (`begun` and `shown` are set when they are seen); both go through the store's queue, so that the log shows them in
-    the order in which the store keeps them.
+    """From `begin` to `end`; `begun` and `shown` are set when they can be seen.
+
+    Both go through the store's queue, so that the log shows them in the order in which the
+    store keeps them.
 
     Args:
         message: the reply as it begins: without text, `running`.

@@ -39,7 +39,7 @@ class Settings:
     origins: str = _setting("", "other origins whose pages may connect, separated by commas")
     hosts: str = _setting(
         "",
-        "names that the hub is reached by, separated by commas; on loopback, localhost's names are always among them",
+        "names that the hub is reached by, separated by commas; on loopback also localhost",
     )
     presets: str = _setting("", "folder with characters and scenarios of one's own (TOML)")
 
@@ -73,13 +73,13 @@ class Settings:
 
     grace: float = _setting(
         10.0,
-        "how long a reply goes on when nobody is there to read it; long enough for a page to come back",
+        "how long a reply goes on with nobody there to read it; a page that reloads is back by then",
         low=0,
         high=86400,
     )
     rollup: float = _setting(
         25.0,
-        "in ms: tokens of one reply that come within this time may travel together; 0 sends each by itself",
+        "in ms: tokens of a reply that come within this time travel together; 0 sends each alone",
         low=0,
         high=1000,
     )
@@ -140,7 +140,7 @@ class Settings:
     )
     members_announced: int = _setting(
         500,
-        "above so many people in a room, who comes and goes is not told to all: that would be N² messages",
+        "above so many people in a room, who comes and goes is not told to all: N² messages",
         low=0,
         high=100_000,
     )

@@ -13,6 +13,7 @@ rule that keeps frames whole lives here:
 import os
 import socket
 import struct
+from contextlib import suppress
 from typing import Protocol, cast
 
 import trio
@@ -144,10 +145,8 @@ class SocketEdge(trio.abc.Stream):
         while isinstance(bottom, trio.SSLStream):
             bottom = bottom.transport_stream
         sock = cast("_HasSocket", bottom).socket
-        try:
+        with suppress(OSError):  # already gone; closing is all that is left
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        except OSError:
-            pass  # already gone; closing is all that is left
         sock.close()
 
     async def aclose(self) -> None:

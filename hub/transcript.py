@@ -54,7 +54,7 @@ class Transcript:
         return await self._store.message(self._room, id) if id < self._floor else None
 
     async def newest(self, viewer: str | None, count: int) -> list[Message]:
-        """The newest messages that `viewer` may see, oldest first, replies under way included.
+        """The newest messages that `viewer` may see, oldest first; with replies under way.
 
         When it returns, the list is the present state: nothing was awaited since.
         """

@@ -31,6 +31,7 @@ async def run_app(app: App, exchange: Exchange, request: Request) -> None:
     Raises:
         Refused: the body was not acceptable, or the app failed (which is logged here).
         PeerGone: the peer went away.
+
     """
     bridge = _Bridge(exchange)
     error = await bridge.run(app, _scope(request))
@@ -107,6 +108,7 @@ class _Bridge:
 
         Raises:
             PeerGone: (an OSError, as ASGI 2.4 wants) nobody hears it.
+
         """
         kind = message["type"]
         if self.gone:

@@ -71,6 +71,7 @@ class Exchange:
         Raises:
             Refused: it is not HTTP, too big or too slow.
             PeerGone: the connection broke.
+
         """
         event = await self._head_event(idle_seconds)
         if not isinstance(event, h11.Request):
@@ -150,6 +151,7 @@ class Exchange:
         Raises:
             Refused: it is malformed, too slow, or larger than `max_body` allows.
             PeerGone: the connection broke.
+
         """
         if self._http.they_are_waiting_for_100_continue:
             await self._transport.write(
@@ -210,6 +212,7 @@ class Exchange:
         Raises:
             RuntimeError: it has begun already.
             h11.LocalProtocolError: status or headers are not possible in HTTP.
+
         """
         if self._response is not None or self.started:
             raise RuntimeError("the response has begun already")
@@ -241,6 +244,7 @@ class Exchange:
             RuntimeError: the response has not begun, or is over.
             h11.LocalProtocolError: more or less than its Content-Length.
             PeerGone: the connection broke, or is too slow.
+
         """
         if self.complete or (self._response is None and not self.started):
             raise RuntimeError("the response has not begun, or is over")

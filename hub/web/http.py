@@ -53,6 +53,7 @@ class Site:
         headers: added to every response that has none of that name; names in lower case.
         max_body: how many bytes a request's body may have; more is refused with 413 before
             the app runs, or while it reads.
+
     """
 
     app: App

@@ -7,7 +7,8 @@ import resource
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Never, TypeAlias
+from contextlib import suppress
+from typing import Final, TypeAlias
 
 import trio
 
@@ -149,9 +150,12 @@ async def serve(
     handle: Handle,
     *,
     connections: int,
+    stop: trio.Event | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept connections until cancelled, each in a task of its own; closes the listeners.
+
+    A listener whose socket is closed meanwhile accepts no more; its connections go on.
 
     An error of `handle` is logged and ends that connection only.
 
@@ -184,12 +188,13 @@ class _Door:
         listener: trio.abc.Listener[trio.SocketStream],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    ) -> Never:
+    ) -> None:
         """Accept from one listener, and close it at the end."""
         async with listener:
             task_status.started()
-            while True:
-                self._admit(await _accept(listener))
+            with suppress(trio.ClosedResourceError):
+                while True:
+                    self._admit(await _accept(listener))
 
     def _admit(self, stream: trio.SocketStream) -> None:
         # Counted here and not in the task: a burst is accepted faster than its tasks start.

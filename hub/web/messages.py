@@ -64,6 +64,7 @@ class Request:
         path: decoded, without the query. `raw_path` and `query` are parts of `target`.
         headers: names in lower case.
         version: ``"1.0"`` or ``"1.1"``.
+
     """
 
     method: str

@@ -200,10 +200,9 @@ class Api:
             raise BadRequest("“limit” must be a whole number from 1 to 200.")
         messages, more = await self._hub.messages(
             user,
-            request.path_params["id"],
-            before=query.get("before"),
-            limit=int(limit),
-            query=query.get("q"),
+            commands.ReadMessages(
+                request.path_params["id"], query.get("before"), int(limit), query.get("q")
+            ),
         )
         return json_response({"messages": messages, "more": more})
 

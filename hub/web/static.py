@@ -73,6 +73,7 @@ class StaticFiles:
     Raises:
         OSError: the directory or a file in it cannot be read.
         ValueError: an alias leads to no file.
+
     """
 
     def __init__(

@@ -26,6 +26,7 @@ class Transport:
 
         Raises:
             PeerGone: the connection broke.
+
         """
         try:
             data = bytes(await self.stream.receive_some(READ_BYTES))
@@ -39,6 +40,7 @@ class Transport:
 
         Raises:
             PeerGone: the connection broke, or a piece took longer than `write_seconds`.
+
         """
         step = self.limits.write_bytes
         view = memoryview(data)
@@ -69,6 +71,7 @@ class Transport:
         Args:
             unread: the peer may be sending still. TLS cannot end one side alone, so without
                 that there is nothing to wait for.
+
         """
         try:
             with trio.move_on_after(self.limits.linger_seconds):

@@ -42,13 +42,15 @@ _payloads = {name: msgspec.json.Decoder(kind) for name, kind in commands.BY_METH
 _encode = msgspec.json.Encoder().encode
 
 
-def decode(text: str) -> Call:
-    """Read one message of a client.
+def decode(text: str | bytes) -> Call:
+    """Read one message of a client; bytes are what came in a binary frame.
 
     Raises:
         BadCall: it is no call, or not a right one.
 
     """
+    if isinstance(text, bytes):
+        raise BadCall("Send text frames, not binary ones.", "bad_frame")
     try:
         envelope = _envelope.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
