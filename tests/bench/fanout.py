@@ -1,5 +1,6 @@
 """One reply to 500 clients in a room: the hub against a C loop that only writes (limit.c)."""
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,7 +16,13 @@ CLIENTS = 500
 JOIN = '["join_room",{"room":"lobby"},"1"]'
 JOINED = '["join_room",{'
 WARM_SECONDS = 0.5
+TRIES = 5  # of a run, on a machine that does other things as well
+LATE_MS = 100  # a source that is later has been kept from its core
 Serve = Callable[[Server], AbstractContextManager[Server]]
+
+
+class DisturbedError(BenchError):
+    """Something else on the machine got in the way."""
 
 
 @frozen
@@ -48,6 +55,15 @@ def reply(
 
     It is measured for `seconds`, after the first `warm` seconds of it.
     """
+    for _ in range(TRIES - 1):
+        try:
+            return _reply(bench, serve, rate, seconds, warm, stalled)
+        except DisturbedError as error:
+            print(f"once more: {error}", file=sys.stderr, flush=True)
+    return _reply(bench, serve, rate, seconds, warm, stalled)
+
+
+def _reply(bench: Lab, serve: Serve, rate: int, seconds: float, warm: float, stalled: int) -> Run:
     tokens = int(rate * (seconds + warm + WARM_SECONDS))
     options = ["-j", JOIN, JOINED, "-n", str(tokens), "-w", str(int(warm * 1000))]
     with (
@@ -87,8 +103,8 @@ def check(found: dict[str, float], late_ms: float) -> None:
     for fault in ("missing", "disorder", "closed"):
         if found[fault]:
             raise BenchError(f"{found[fault]} {fault}: {found}")
-    if late_ms > 100:
-        raise BenchError(f"the source was {late_ms:.0f} ms late: the machine is too busy")
+    if late_ms > LATE_MS:
+        raise DisturbedError(f"the source was {late_ms:.0f} ms late: the machine is too busy")
 
 
 def _check_stall(server: Server, stalled: int) -> None:
