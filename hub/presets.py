@@ -47,7 +47,7 @@ class PresetError(Exception):
     """A preset can't be used; the text begins with the file and the line, for people."""
 
 
-class Scenario(Record, omit_defaults=False):
+class Scenario(Record, frozen=True, omit_defaults=False):
     """What a room can be about, and with whom.
 
     Attributes:
@@ -87,63 +87,67 @@ def load(folders: Iterable[Path] = ()) -> Presets:
     return loading.finish()
 
 
+class _UnfitError(Exception):
+    """A value is not what its key wants; the text goes on from the key's name."""
+
+
 Check = Callable[[object], object]
-"""Gives the value as it is kept; raises `ValueError` with what it should be."""
+"""Gives the value as it is kept; raises `_UnfitError` with what it should be."""
 
 
-def _text(most: int = MAX_PRESET_TEXT, *, needed: bool = False) -> Check:
+def _text(most: int = MAX_PRESET_TEXT, *, needed: bool = False) -> Callable[[object], str]:
     def check(value: object) -> str:
         if not isinstance(value, str):
-            raise ValueError("should be text")
+            raise _UnfitError("should be text")
         text = value.strip()
         if needed and not text:
-            raise ValueError("should not be empty")
+            raise _UnfitError("should not be empty")
         if len(text) > most:
-            raise ValueError(f"should have at most {most} characters, not {len(text)}")
+            raise _UnfitError(f"should have at most {most} characters, not {len(text)}")
         return text
 
     return check
 
 
 def _name(value: object) -> str:
-    name = cast("str", _text(MAX_NAME, needed=True)(value))
+    name = _text(MAX_NAME, needed=True)(value)
     if clean_name(name) != name:
-        raise ValueError('should be a plain name on one line, without marks such as : * @ # "')
+        raise _UnfitError('should be a plain name on one line, without marks such as : * @ # "')
     return name
 
 
 def _share(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError("should be a number from 0 to 1")
+        raise _UnfitError("should be a number from 0 to 1")
     return float(value)
 
 
 def _answer(value: object) -> str:
     if value not in ("all", "mention", "natural"):
-        raise ValueError('should be "all", "mention" or "natural"')
-    return cast("str", value)
+        raise _UnfitError('should be "all", "mention" or "natural"')
+    return str(value)
 
 
 def _triggers(value: object) -> list[Trigger]:
     wanted = 'should be a list of { when = "...", then = "..." }'
     if not isinstance(value, list):
-        raise ValueError(wanted)
+        raise _UnfitError(wanted)
     triggers = []
     for one in value:
         if not isinstance(one, dict) or set(one) != {"when", "then"}:
-            raise ValueError(wanted)
+            raise _UnfitError(wanted)
         text = _text(1_000, needed=True)
-        triggers.append(Trigger(cast("str", text(one["when"])), cast("str", text(one["then"]))))
+        triggers.append(Trigger(text(one["when"]), text(one["then"])))
     return triggers
 
 
 def _ids(value: object) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise ValueError("should be a list of ids of characters")
+        raise _UnfitError("should be a list of ids of characters")
     if not 1 <= len(value) <= MAX_CAST:
-        raise ValueError(f"should have 1 to {MAX_CAST} characters, not {len(value)}")
+        raise _UnfitError(f"should have 1 to {MAX_CAST} characters, not {len(value)}")
     if len(set(value)) < len(value):
-        raise ValueError("should name each character once")
+        raise _UnfitError("should name each character once")
     return cast("list[str]", value)
 
 
@@ -291,6 +295,6 @@ def _checked(source: _Source, kind: str, id_: str, table: Mapping[str, Any]) -> 
             source.fail((kind, id_, key), f"“{key}” is not known here. Known are: {known}.")
         try:
             values[key] = check(value)
-        except ValueError as error:
+        except _UnfitError as error:
             source.fail((kind, id_, key), f"“{key}” {error}.")
     return values

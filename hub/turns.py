@@ -27,6 +27,7 @@ of its own; then characters that were asked to speak; then self-talk.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Literal, TypeAlias
@@ -227,8 +228,7 @@ def addressed(names: Iterable[str], cast: Sequence[Character]) -> tuple[str, ...
         TurnError: somebody isn't here; it tells who is.
 
     """
-    known = {c.id.casefold(): c.id for c in reversed(cast)}
-    known |= {c.name.casefold(): c.id for c in reversed(cast)}
+    known = {c.id.casefold(): c.id for c in reversed(cast)} | _names(cast)
     ids = []
     for name in names:
         wanted = name.strip().removeprefix("@").strip('"').casefold()
@@ -250,13 +250,24 @@ def named(text: str, cast: Sequence[Character]) -> Sequence[str]:
 
 def _found(pattern: str, text: str, cast: Sequence[Character]) -> Sequence[str]:
     """Search for names; where one begins with another, the longest is meant."""
-    ids = {c.name.casefold(): c.id for c in reversed(cast) if c.name.strip()}
+    ids = _names(cast)
     if not ids:
         return []
     longest_first = sorted(ids, key=len, reverse=True)
     names = "|".join(map(re.escape, longest_first))
     hits = re.findall(pattern.format(names), text.casefold())
     return list(dict.fromkeys(ids[hit] for hit in hits))
+
+
+def _names(cast: Sequence[Character]) -> dict[str, str]:
+    """Map what characters are called to their ids: names, and the last word of a long one.
+
+    "Vane" is Inspector Vane, if nobody else could be meant.
+    """
+    lasts = [(c.name.casefold().split()[-1:], c.id) for c in cast if " " in c.name.strip()]
+    count = Counter(last[0] for last, _ in lasts)
+    short = {last[0]: one for last, one in lasts if count[last[0]] == 1 and len(last[0]) >= 3}
+    return short | {c.name.casefold(): c.id for c in reversed(cast) if c.name.strip()}
 
 
 def _not_here(name: str, cast: Sequence[Character]) -> str:

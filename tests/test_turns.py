@@ -65,6 +65,18 @@ def test_the_longest_name_is_meant() -> None:
     assert named("ann marie, you there?", cast) == ["am"]
 
 
+def test_the_last_word_of_a_name_is_enough_where_only_one_can_be_meant() -> None:
+    cast = [
+        Character(id="v", name="Inspector Vane"),
+        Character(id="a", name="Lady Ash"),
+        Character(id="b", name="Lord Ash"),
+    ]
+    assert named("Vane, was it Lady Ash?", cast) == ["v", "a"]
+    assert mentioned("@vane", cast) == ["v"]
+    assert addressed(["Vane"], cast) == ("v",)
+    assert named("Ash? Inspector?", cast) == []
+
+
 def test_names_may_hold_anything() -> None:
     cast = [Character(id="1", name="C-3PO (x*)"), Character(id="2", name="Zoë")]
     assert mentioned("@C-3PO (x*) @zoË", cast) == ["1", "2"]
