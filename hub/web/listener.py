@@ -150,7 +150,6 @@ async def serve(
     handle: Handle,
     *,
     connections: int,
-    stop: trio.Event | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept connections until cancelled, each in a task of its own; closes the listeners.

@@ -256,6 +256,35 @@ async def test_a_flood_over_the_limit_is_cut_off() -> None:
         assert (await one.get()).status == 200
 
 
+async def test_closing_the_listener_lets_those_inside_finish() -> None:
+    ended = trio.Event()
+
+    async def handle(stream: trio.abc.Stream, peer: Peer) -> None:
+        await stream.send_all(b"hello ")
+        await stream.send_all(await stream.receive_some())
+
+    (one,) = await open_listeners("127.0.0.1", 0)
+    address = one.socket.getsockname()
+
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        await serve([one], handle, connections=1, task_status=task_status)
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        client = Client(await trio.open_tcp_stream(*address))
+        assert await client._exactly(6) == b"hello "
+        one.socket.close()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with pytest.raises(OSError, match="all attempts"):
+            await trio.open_tcp_stream(*address)
+        assert not ended.is_set()
+        await client.send(b"bye")
+        assert await client.rest() == b"bye"
+        await ended.wait()
+        await client.stream.aclose()
+
+
 async def test_a_burst_is_served() -> None:
     files = raise_file_limit()
     count = 2_000 if files > 6_000 else files // 3
