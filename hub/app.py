@@ -13,7 +13,7 @@ said and then 1001; the hub; the model; the store, with all that was handed to i
 import logging
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -80,37 +80,47 @@ async def serving(settings: Settings, choice: Choice) -> AsyncIterator[str]:
     """Have the hub serve while the block runs; yields its URL."""
     settings.data.mkdir(parents=True, exist_ok=True)
     where = settings.database or settings.data / "hubbub.db"
-    connections = min(settings.connections, raise_file_limit())
     listeners = await open_listeners(settings.host, settings.port)
     async with open_store(where) as store, opened(choice) as provider:
         chance = random.Random()  # noqa: S311 - names and turns, no secrets
         presets = [Character("assistant", "Assistant", emoji="✨")]
         hub = Hub(settings, store, provider, presets=presets, chance=chance)
         site = build_site(hub, settings, chance)
+        async with open_to_all(hub, site, listeners) as url:
+            yield url
 
-        async def handle(stream: trio.abc.Stream, peer: Peer) -> None:
-            await serve_connection(stream, site, peer)
 
-        async with trio.open_nursery() as nursery:
-            await nursery.start(hub.run)
-            door = trio.CancelScope()
+@asynccontextmanager
+async def open_to_all(
+    hub: Hub, site: Site, listeners: Sequence[trio.SocketListener]
+) -> AsyncIterator[str]:
+    """Run a hub and let people in while the block runs; yields its URL."""
+    settings = hub.settings
+    connections = min(settings.connections, raise_file_limit())
 
-            async def listen(task_status: trio.TaskStatus[None]) -> None:
-                with door:
-                    await serve(listeners, handle, connections=connections, task_status=task_status)
+    async def handle(stream: trio.abc.Stream, peer: Peer) -> None:
+        await serve_connection(stream, site, peer)
 
-            await nursery.start(listen)
-            host, port = listeners[0].socket.getsockname()[:2]
-            try:
-                yield f"http://{_shown(host)}:{port}"
-            finally:
-                for listener in listeners:
-                    listener.socket.close()
-                # A deadline of its own, also where the end came by cancellation.
-                with trio.move_on_after(settings.shutdown, shield=True):
-                    await hub.say_goodbye()
-                door.cancel()
-                nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        door = trio.CancelScope()
+
+        async def listen(task_status: trio.TaskStatus[None]) -> None:
+            with door:
+                await serve(listeners, handle, connections=connections, task_status=task_status)
+
+        await nursery.start(listen)
+        host, port = listeners[0].socket.getsockname()[:2]
+        try:
+            yield f"http://{_shown(host)}:{port}"
+        finally:
+            for listener in listeners:
+                listener.socket.close()
+            # A deadline of its own, also where the end came by cancellation.
+            with trio.move_on_after(settings.shutdown, shield=True):
+                await hub.say_goodbye()
+            door.cancel()
+            nursery.cancel_scope.cancel()
 
 
 def build_site(hub: Hub, settings: Settings, chance: random.Random) -> Site:
