@@ -16,6 +16,7 @@ from llm.provider import Item, ModelError, Request, SetupError, Timeouts
 EXTRA = "xllamacpp"
 MAGIC = b"GGUF"
 START_WAIT = 600.0  # s; tens of gigabytes from a slow disk take minutes
+END_WAIT = 5.0  # s; a killed process with much memory takes a moment to be gone
 MAX_ADDRESS = 200  # bytes of the line by which the child tells its address
 
 
@@ -44,8 +45,9 @@ class LocalModel:
 
     @property
     def pid(self) -> int | None:
-        """The process of the model, while there is one."""
-        return None if self._process is None else self._process.pid
+        """The process of the model, while it runs."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
 
     @property
     def address(self) -> str:
@@ -58,32 +60,28 @@ class LocalModel:
 
         Raises:
             LocalModelError: it cannot be run.
-
         """
         _check(self._path)
-        process = await _start(self._path)
+        process = self._process = await _start(self._path)
         try:
             with trio.move_on_after(START_WAIT):
                 self._address = await _address(process, self._path)
             if not self._address:
                 raise LocalModelError(f"{self._path} took longer than {START_WAIT:g} s to load.")
-            self._process = process
             self._server = LlamaCpp(base_url=self._address, timeouts=self._timeouts)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._notice_death, process)
-                yield
-                nursery.cancel_scope.cancel()
+            yield
         finally:
-            await self._end(process)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + END_WAIT):
+                await self.aclose()
+                await _end(process)
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Item]]:
         """Ask; see `llm.provider`.
 
         Raises:
             ModelError: the model's process is not there (any more).
-
         """
-        if self._server is None:
+        if self._server is None or self.pid is None:
             raise ModelError(
                 "unreachable",
                 "The local model has stopped. Whoever runs this hub has to start it again.",
@@ -92,26 +90,9 @@ class LocalModel:
 
     async def aclose(self) -> None:
         """Give back connections; the process goes when `running` is left."""
-        if self._server is not None:
-            await self._server.aclose()
-
-    async def _notice_death(self, process: trio.Process) -> None:
-        await process.wait()
-        await self._forget()
-
-    async def _forget(self) -> None:
-        server, self._server, self._process = self._server, None, None
+        server, self._server = self._server, None
         if server is not None:
             await server.aclose()
-
-    async def _end(self, process: trio.Process) -> None:
-        process.kill()  # it has nothing to save
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5.0):
-            await self._forget()
-            await process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    await pipe.aclose()
 
 
 def _check(path: Path) -> None:
@@ -160,3 +141,12 @@ async def _address(process: trio.Process, path: Path) -> str:
     if not address.startswith("http://"):
         raise LocalModelError(f"llama.cpp cannot load {path}; it may be incomplete.")
     return address
+
+
+async def _end(process: trio.Process) -> None:
+    """End the child by force: it has nothing to save."""
+    process.kill()
+    await process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            await pipe.aclose()

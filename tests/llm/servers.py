@@ -4,6 +4,7 @@ It is written on bare sockets, so that it can send what no HTTP library would.
 """
 
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -25,10 +26,11 @@ class Do(Enum):
 
 Step: TypeAlias = bytes | Do
 Script: TypeAlias = tuple[Step, ...]
+Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 REASONS = {200: "OK"}
 LAST_CHUNK = b"0\r\n\r\n"
-PATIENCE = 5.0  # s of real time until a connection that should be closed counts as left over
+CHECKS = 1000  # passes of the scheduler until a connection counts as left over; a few are enough
 
 
 @frozen
@@ -52,6 +54,7 @@ class Server:
     """Answers each request by the next of its scripts, and the last one again and again."""
 
     url: str
+    tls: ssl.SSLContext | None = None
     scripts: list[Script] = field(factory=list)
     by_path: dict[str, list[Script]] = field(factory=dict)
     asked: list[Asked] = field(factory=list)
@@ -71,13 +74,16 @@ class Server:
 
     async def all_closed(self) -> None:
         """Wait until every connection is closed; fails where one is not."""
-        for _ in range(1000):
+        for _ in range(CHECKS):
             if self.open == 0:
                 return
             await wait_all_tasks_blocked()
         raise AssertionError(f"{self.open} connections are still open")
 
-    async def handle(self, stream: trio.SocketStream) -> None:
+    async def handle(self, sockets: trio.SocketStream) -> None:
+        stream: Stream = sockets
+        if self.tls is not None:
+            stream = trio.SSLStream(sockets, self.tls, server_side=True, https_compatible=True)
         self.open += 1
         self.accepted += 1
         try:
@@ -89,9 +95,9 @@ class Server:
             pass  # the other side went, which is what many tests want to see
         finally:
             self.open -= 1
-            stream.socket.close()
+            sockets.socket.close()
 
-    async def _play(self, stream: trio.SocketStream, script: Script) -> bool:
+    async def _play(self, stream: Stream, script: Script) -> bool:
         """Do what the script says; return whether the connection goes on."""
         for step in script:
             match step:
@@ -99,6 +105,7 @@ class Server:
                     await stream.send_all(step)
                     await wait_all_tasks_blocked()  # so that each piece is a read of its own
                 case Do.RESET:
+                    assert isinstance(stream, trio.SocketStream)
                     linger = struct.pack("ii", 1, 0)
                     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                     return False
@@ -111,18 +118,19 @@ class Server:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Server]:
+async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """Serve on a free port of loopback; at the end every connection must be closed."""
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        server = Server(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
+        scheme = "https" if tls else "http"
+        server = Server(f"{scheme}://127.0.0.1:{listener.socket.getsockname()[1]}", tls)
         nursery.start_soon(trio.serve_listeners, server.handle, [listener])
         yield server
         await server.all_closed()
         nursery.cancel_scope.cancel()
 
 
-async def _read_request(stream: trio.SocketStream) -> Asked | None:
+async def _read_request(stream: Stream) -> Asked | None:
     data = b""
     while b"\r\n\r\n" not in data:
         part = await stream.receive_some()

@@ -230,6 +230,14 @@ def test_what_cannot_be_loaded_is_said_clearly(here: Path, name: str, words: str
         FunctionModel.load(name)
 
 
+async def test_the_example_of_the_docs_works() -> None:
+    docs = await trio.Path(__file__).parents[2].joinpath("docs/models.md").read_text()
+    names: dict[str, Callable[[Request], object]] = {}
+    exec(docs.partition("```python\n")[2].partition("```")[0], names)
+    texts, _ = await all_of(FunctionModel(names["answer"]), Request.of("oh well"))
+    assert "".join(texts).strip() == "You said: oh well"
+
+
 async def test_nothing_is_left_to_the_garbage_collector() -> None:
     async with FunctionModel(speak).stream(ASK) as items:
         async for _ in items:

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llm.sse import MAX_EVENT, Events, EventTooLargeError
@@ -27,10 +27,15 @@ def test_gives_what_was_put_in_however_it_is_cut(
     assert fed(stream.encode(), cuts) == [body.encode() for body in bodies]
 
 
-@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
-def test_bytes_of_any_kind_are_the_same_however_they_are_cut(
-    stream: bytes, cuts: list[int]
-) -> None:
+PARTS = st.lists(
+    st.sampled_from([b"data: a", b"data", b": c", b"\r", b"\n", b"\xff", b"\xef\xbb\xbf"])
+)
+
+
+@given(PARTS, st.lists(st.integers(0, 300), max_size=8))
+@example([b"data: a", b"\r", b"\n", b"data: a"], [8])
+def test_anything_is_the_same_however_it_is_cut(parts: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(parts)
     assert fed(stream, cuts) == fed(stream, [])
 
 

@@ -1,14 +1,18 @@
 """What is common to all that ask over HTTP and does not show in the contract."""
 
 import gzip
+import ssl
+from pathlib import Path
 
 import pytest
+import trio
+import trustme
 
 from llm.openai import OpenAI, chat
 from llm.provider import Item, SetupError, Usage
 from llm.upstream import Upstream
-from tests.contracts.providers import ASK, TEXTS, all_of
-from tests.llm.servers import LAST_CHUNK, chunk, head, serving
+from tests.contracts.providers import ASK, TEXTS, all_of, error_of
+from tests.llm.servers import LAST_CHUNK, Do, chunk, head, serving
 from tests.llm.test_openai import ChatDialect
 
 REPLY = ChatDialect().reply()
@@ -45,6 +49,49 @@ async def test_a_kept_connection_is_used_again(keep: bool, connections: int, lat
     assert opened == connections
 
 
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's certificate, trusted by whoever trusts the usual ones."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+async def test_tls_is_used_again(tls: ssl.SSLContext) -> None:
+    async with serving(tls) as server:
+        kept = head().replace(b"connection: close\r\n", b"")
+        server.answer((kept, *map(chunk, REPLY), LAST_CHUNK))
+        upstream = Upstream(server.url, who="x")
+        await replies(upstream, 3)
+        assert server.accepted == 1
+        await upstream.aclose()
+
+
+async def test_leaving_does_not_wait_for_the_other_side_of_tls(tls: ssl.SSLContext) -> None:
+    async with serving(tls) as server:
+        server.answer((head(), chunk(REPLY[0]), Do.STALL))
+        upstream = Upstream(server.url, who="x")
+        with trio.CancelScope() as scope:
+            async with upstream.stream(chat(ASK, "m")) as items:
+                async for _ in items:
+                    await server.stalled.wait()
+                    scope.cancel()
+        await server.all_closed()
+        await upstream.aclose()
+
+
+async def test_a_certificate_that_nobody_trusts_is_no_model(tls: ssl.SSLContext) -> None:
+    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(stranger)
+    async with serving(stranger) as server:
+        provider = OpenAI(base_url=server.url)
+        assert (await error_of(provider))[1].fault == "unreachable"
+        await provider.aclose()
+
+
 async def test_a_compressed_stream_is_read_all_the_same() -> None:
     async with serving() as server:
         body = gzip.compress(b"".join(REPLY))
@@ -70,3 +117,9 @@ def test_proxies_are_not_for_loopback(
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
     client = Upstream(address, who="x")._client
     assert bool(client._mounts) is proxied
+
+
+def test_a_proxy_that_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "gopher://proxy.example")
+    with pytest.raises(SetupError, match="ALL_PROXY"):
+        Upstream("https://models.example", who="x")
