@@ -105,7 +105,6 @@ bind("#me", () => dialogs.name());
 bind("#invite", () => dialogs.invite(hub.here));
 bind("#rename-room", () => dialogs.title(hub.here));
 bind("#delete-room", () => dialogs.remove(hub.here));
-bind("#leave-room", () => dialogs.leave(hub.here));
 bind("#open-search", () => search.open());
 bind("#room-menu", () => $("#room-menu").hidePopover());
 $("#room-menu").addEventListener("beforetoggle", ({ target }) => {

@@ -125,7 +125,7 @@ export class Hub {
   }
 
   #refused(room, error) {
-    if (["not_found", "forbidden", "unauthorized"].includes(error.code)) this.forget(room.id);
+    if (["no_room", "not_found", "forbidden"].includes(error.code)) this.forget(room.id);
     this.toast(error.message || t.roomGone);
   }
 
@@ -302,11 +302,6 @@ export class Hub {
     this.forget(room.id);
   }
 
-  async leaveRoom(room) {
-    await this.connection.request("leave_room", { room: room.id });
-    this.forget(room.id);
-  }
-
   stop(room) {
     return this.connection.request("stop", { room: room.id });
   }
@@ -333,7 +328,7 @@ export class Hub {
   }
 
   typing(room, typing) {
-    this.connection.notify("set_typing", { room: room.id, typing });
+    if (room.live) this.connection.notify("set_typing", { room: room.id, typing });
   }
 }
 

@@ -60,11 +60,19 @@ export class Sender {
       this.hub.accepted(this.hub.room(room), message);
     } catch (error) {
       if (error.code === "lost") return;
+      if (error.code === "not_joined") return this.#joinAgain(room);
       this.outbox.fail(txn, error.code === "too_big" ? t.tooBig : error.message);
     } finally {
       this.shown.delete(txn);
       this.#changed(room);
     }
+  }
+
+  /** The server took us out of the room: it stays in the box until we are in again. */
+  #joinAgain(id) {
+    const room = this.hub.room(id);
+    room.live = false;
+    this.hub.follow(room, { fresh: true });
   }
 
   #changed(id) {

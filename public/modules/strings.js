@@ -41,10 +41,7 @@ export const t = {
   inviteCopied: "Invitation copied.",
   deleteRoom: (title) => `Delete “${title}”?`,
   deleteRoomText: "The room and everything said in it will be gone for good, for everybody.",
-  leaveRoom: (title) => `Leave “${title}”?`,
-  leaveRoomText: "You need the invitation to come back.",
   delete: "Delete",
-  leave: "Leave",
 
   // People
   people: "People",

@@ -94,9 +94,11 @@ export class Composer {
   }
 
   #complaint() {
-    const limit = this.hub.limits?.text;
-    if (limit && this.box.value.length > limit) return t.tooLong(limit);
-    return new Blob([JSON.stringify(this.box.value)]).size > BIGGEST ? t.tooBig : null;
+    const { value } = this.box;
+    const limit = this.hub.limits?.text_chars;
+    if (limit && value.length > limit && [...value.trim()].length > limit) return t.tooLong(limit);
+    if (value.length < BIGGEST / 6) return null; // \u00XX, the longest a character can get
+    return new Blob([JSON.stringify(value)]).size > BIGGEST ? t.tooBig : null;
   }
 
   #key(event) {

@@ -30,11 +30,6 @@ export class Dialogs {
     confirm(t.deleteRoom(title), t.deleteRoomText, t.delete, () => this.hub.deleteRoom(room));
   }
 
-  leave(room) {
-    const title = room.info?.title || t.untitled;
-    confirm(t.leaveRoom(title), t.leaveRoomText, t.leave, () => this.hub.leaveRoom(room));
-  }
-
   invite(room) {
     const url = new URL("/", location.origin);
     url.searchParams.set("room", room.id);

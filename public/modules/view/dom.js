@@ -40,9 +40,10 @@ export const $ = (selector, within = document) => within.querySelector(selector)
 
 /** The same name has the same colour everywhere. */
 function hue(name) {
-  let hash = 7;
-  for (const char of name) hash = (hash * 31 + char.codePointAt(0)) % 3600;
-  return hash % 360;
+  let hash = 2166136261; // FNV-1a, whose last step spreads names that differ in one letter only
+  for (const char of name) hash = Math.imul(hash ^ char.codePointAt(0), 16777619);
+  hash = Math.imul(hash ^ (hash >>> 15), 2246822519);
+  return (hash >>> 8) % 360;
 }
 
 export function avatar({ name, kind, emoji }) {

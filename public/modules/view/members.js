@@ -37,7 +37,6 @@ export class Members {
     $("#invite").hidden = !(info?.visibility === "link" && info.invite);
     $("#rename-room").hidden = !own;
     $("#delete-room").hidden = !own;
-    $("#leave-room").hidden = own || !info || info.visibility === "public";
   }
 
   #section(title, members) {

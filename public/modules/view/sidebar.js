@@ -87,6 +87,7 @@ export class Sidebar {
   #title(rooms) {
     const count = rooms.reduce((sum, room) => sum + this.hub.unread(room), 0);
     const title = this.hub.here.info?.title ?? t.lobby;
+    $("#open-sidebar .dot").hidden = count === this.hub.unread(this.hub.here);
     document.title = `${count ? `(${count}) ` : ""}${title} · ${t.app}`;
   }
 }
