@@ -233,7 +233,7 @@ def _rules(persona: Persona, scene: Scene, words: int) -> str:
             "Never speak, act or decide for anybody else.",
             f"At most {words} words, often far fewer. Take up what was said last.",
             "Move things forward: a choice, a question, a deed.",
-            "Answer in the language in which you are spoken to.",
+            "Answer in the language in which you are spoken to, unless told otherwise above.",
         ]
     if scene.cast:
         rules.append("The other characters speak for themselves; don't repeat what they said.")

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from attrs import frozen
 
-from llm.phrases import matches_any
+from llm.phrases import Heard
 
 BYTES_PER_TOKEN = 3.5
 
@@ -109,10 +109,11 @@ _MACRO = re.compile(
 
 def triggered(rules: Iterable[Rule], asked: Sequence[str]) -> str:
     """Return what the rules say about the texts that are to be answered, each once."""
+    heard = [Heard(text) for text in asked]
     hits = (
         rule.then.strip()
         for rule in rules
-        if any(matches_any(rule.when.split(","), text) for text in asked)
+        if any(one.has_any(rule.when.split(",")) for one in heard)
     )
     return "\n".join(f"- {then}" for then in dict.fromkeys(hits) if then)
 
@@ -128,7 +129,7 @@ def known(book: Lorebook, said: Sequence[str], asked: Sequence[str], most: int) 
 
     """
     scanned = said[-book.scan :] if book.scan > 0 else ()
-    heard = "\n".join([*scanned, *asked])
+    heard = Heard("\n".join([*scanned, *asked]))
     hits = [entry for entry in book.entries if entry.content.strip() and _is_known(entry, heard)]
     hits.sort(key=lambda entry: -entry.priority)
     room = most if book.budget is None else min(book.budget, most)
@@ -137,8 +138,8 @@ def known(book: Lorebook, said: Sequence[str], asked: Sequence[str], most: int) 
     return "\n".join(e.content.strip() for e in sorted(fitting, key=lambda entry: entry.order))
 
 
-def _is_known(entry: Lore, heard: str) -> bool:
+def _is_known(entry: Lore, heard: Heard) -> bool:
     if entry.always:
         return True
     sides = [entry.keys, *([entry.also] if entry.also else [])]
-    return all(matches_any(keys, heard, case_sensitive=entry.case_sensitive) for keys in sides)
+    return all(heard.has_any(keys, case_sensitive=entry.case_sensitive) for keys in sides)

@@ -21,11 +21,13 @@ from functools import lru_cache
 MAX_PATTERN = 200
 """Characters of a pattern. More is no phrase that somebody says; it would never match."""
 
-MAX_TEXT = 20_000
+MAX_TEXT = 10_000
 """Characters of a text that are looked at, the newest (last) ones."""
 
 _REST = 50
 """Letters that a `*` may stand for; it also bounds the work where a text has no spaces."""
+
+_LITERAL = re.compile(r"[^\s*]+")
 
 # Scripts that write without spaces, or glue particles to words: whole words can't be told there.
 _UNSPACED = re.compile(
@@ -33,24 +35,35 @@ _UNSPACED = re.compile(
 )
 
 
-def matches(pattern: str, text: str, *, case_sensitive: bool = False) -> bool:
-    """Tell whether `text` holds `pattern`. A blank or overlong pattern is nowhere."""
-    compiled = _compile(pattern, case_sensitive)
-    return compiled is not None and compiled.search(text[-MAX_TEXT:]) is not None
+class Heard:
+    """A text that is searched for many patterns: a lorebook has thousands."""
 
+    def __init__(self, text: str) -> None:
+        self._text = text[-MAX_TEXT:]
+        self._lowered = self._text.lower()
 
-def matches_any(patterns: Iterable[str], text: str, *, case_sensitive: bool = False) -> bool:
-    """Tell whether `text` holds one of `patterns`."""
-    return any(matches(one, text, case_sensitive=case_sensitive) for one in patterns)
+    def has(self, pattern: str, *, case_sensitive: bool = False) -> bool:
+        """Tell whether the text holds the pattern. A blank or overlong one is nowhere."""
+        if not case_sensitive:
+            pattern = pattern.lower()
+        text = self._text if case_sensitive else self._lowered
+        # Nearly all patterns end here; expressions are made for those few that may match.
+        if len(pattern) > MAX_PATTERN or any(p not in text for p in _LITERAL.findall(pattern)):
+            return False
+        compiled = _compile(pattern)
+        return compiled is not None and compiled.search(text) is not None
+
+    def has_any(self, patterns: Iterable[str], *, case_sensitive: bool = False) -> bool:
+        """Tell whether the text holds one of the patterns."""
+        return any(self.has(one, case_sensitive=case_sensitive) for one in patterns)
 
 
 @lru_cache(maxsize=1024)
-def _compile(pattern: str, case_sensitive: bool) -> re.Pattern[str] | None:
+def _compile(pattern: str) -> re.Pattern[str] | None:
     phrase = re.sub(r"\*+", "*", pattern).split()
-    if not phrase or len(pattern) > MAX_PATTERN:
+    if not phrase:
         return None
-    source = _edge(phrase[0][0], r"(?<!\w)") + r"\s++".join(map(_word, phrase))
-    return re.compile(source, re.NOFLAG if case_sensitive else re.IGNORECASE)
+    return re.compile(_edge(phrase[0][0], r"(?<!\w)") + r"\s++".join(map(_word, phrase)))
 
 
 def _word(word: str) -> str:

@@ -1,6 +1,8 @@
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm.character import (
     Line,
@@ -53,7 +55,7 @@ def test_a_prompt_by_example() -> None:
         "- Never speak, act or decide for anybody else.\n"
         "- At most 90 words, often far fewer. Take up what was said last.\n"
         "- Move things forward: a choice, a question, a deed.\n"
-        "- Answer in the language in which you are spoken to.\n"
+        "- Answer in the language in which you are spoken to, unless told otherwise above.\n"
         "- The other characters speak for themselves; don't repeat what they said.",
     )
     assert said == [
@@ -153,6 +155,29 @@ def test_the_newest_line_is_in_even_if_it_must_be_cut() -> None:
     assert " […] " in said
     assert said.endswith(" End?")
     assert len(prompt.left_out) == 3
+
+
+NAMES = st.sampled_from(["Ada", "Bob", "Lyra", "Finn", "x\ny", ""])
+TEXTS = st.text("ab: \n*é漢", max_size=60).map(lambda text: f"[{text}]")
+TALK = st.lists(st.builds(Line, NAMES, TEXTS, st.sampled_from(["human", "character"])), max_size=30)
+
+
+@given(TALK, st.sampled_from(["", "They met.", "long " * 400]), st.integers(700, 3_000))
+def test_any_talk_makes_a_prompt_that_fits_and_alternates(
+    lines: list[Line], summary: str, budget: int
+) -> None:
+    scene = Scene(CAVE, ("Finn",), ("Ada",), summary, tuple(lines))
+    prompt = assemble(LYRA, scene, budget=budget)
+    roles = [message.role for message in prompt.messages]
+    assert roles[:2] == ["system", "user"]
+    assert roles[-1] == "user"
+    assert all(a != b for a, b in pairwise(roles))
+    assert prompt.tokens <= budget
+    kept = lines[len(prompt.left_out) :]
+    assert prompt.left_out == tuple(lines[: len(lines) - len(kept)])
+    own = sum(line.kind == "character" and line.speaker == "Lyra" for line in kept)
+    assert sum(m.content.count("[") for m in prompt.messages if m.role == "assistant") == own
+    assert not any("[" in m.content for m in prompt.messages if m.role == "system")
 
 
 def test_a_long_persona_leaves_room_for_what_was_said() -> None:

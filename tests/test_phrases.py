@@ -1,6 +1,10 @@
 import pytest
 
-from llm.phrases import MAX_PATTERN, matches, matches_any
+from llm.phrases import MAX_PATTERN, Heard
+
+
+def matches(pattern: str, text: str, *, case_sensitive: bool = False) -> bool:
+    return Heard(text).has(pattern, case_sensitive=case_sensitive)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +57,8 @@ def test_case_counts_where_it_is_asked_for() -> None:
 
 
 def test_one_of_several_is_enough() -> None:
-    assert matches_any(["hello", " good morning "], "Good morning!")
-    assert not matches_any([], "Good morning!")
+    assert Heard("Good morning!").has_any(["hello", " good morning "])
+    assert not Heard("Good morning!").has_any([])
 
 
 @pytest.mark.timeout(20)  # with backtracking it would take longer than anybody lives
