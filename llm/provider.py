@@ -30,7 +30,9 @@ class ChatMessage:
 
     @property
     def said(self) -> str:
-        """The text as a model gets it: what a named user says is opened by `Name: `.
+        """The text as a model gets it: what a named user says begins with `Name: `.
+
+        Where it does already, because whoever made the prompt wrote it so, it stays as it is.
 
         Names travel in the text, with every provider. Fields for names are ignored by some
         servers, refused by others, and take only a few ASCII letters with OpenAI. What the
@@ -38,7 +40,8 @@ class ChatMessage:
         """
         if self.role != "user" or not self.name:
             return self.content
-        return f"{' '.join(self.name.split())}: {self.content}"
+        label = f"{' '.join(self.name.split())}:"
+        return self.content if self.content.startswith(label) else f"{label} {self.content}"
 
 
 @frozen

@@ -108,12 +108,14 @@ async def test_who_speaks_is_in_the_text() -> None:
         ChatMessage("system", "Rules.", name="x"),
         ChatMessage("user", "Hi", name="Zoë\nK."),
         ChatMessage("assistant", "Ho", name="Finn"),
+        ChatMessage("user", "Ann: Hey\n\nAnn: You", name="Ann"),
     )
     [body] = await bodies(ANSWER, request=Request(messages))
     assert body["messages"] == [
         {"role": "system", "content": "Rules."},
         {"role": "user", "content": "Zoë K.: Hi"},
         {"role": "assistant", "content": "Ho"},
+        {"role": "user", "content": "Ann: Hey\n\nAnn: You"},
     ]
 
 
