@@ -16,6 +16,7 @@ import select
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 # So many conversations at once, each of so many tokens; more of them wait. Together they
@@ -45,9 +46,10 @@ def _own_stdout() -> int:
 def _go_with_parent() -> None:
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
-    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
-    flags = fcntl.fcntl(0, fcntl.F_GETFL)
-    fcntl.fcntl(0, fcntl.F_SETFL, flags | os.O_ASYNC)
+    with suppress(OSError):  # a system that has this for terminals only; the thread remains
+        fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(0, fcntl.F_GETFL)
+        fcntl.fcntl(0, fcntl.F_SETFL, flags | os.O_ASYNC)
     if select.select([0], [], [], 0)[0]:  # the parent went before SIGIO was on
         os._exit(0)
     threading.Thread(target=_watch, daemon=True).start()
