@@ -164,7 +164,10 @@ async def test_goes_when_its_parent_is_killed(endless_model: Path) -> None:
         parent.kill()
         await parent.wait()
         await parent.stdout.aclose()
-    assert await has_ended(pid)
+    ended = await has_ended(pid)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    assert ended
 
 
 WITHOUT_THREADS = """
