@@ -111,8 +111,6 @@ class _Bridge:
 
         """
         kind = message["type"]
-        if self.gone:
-            raise PeerGone
         if kind == "http.response.start":
             self.exchange.start(message["status"], message.get("headers", ()))
         elif kind == "http.response.body":

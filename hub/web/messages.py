@@ -116,7 +116,7 @@ class Answer:
         return cls(status, (*headers, (b"content-type", b"application/json")), body)
 
 
-class Refused(Exception):  # noqa: N818  what was refused is no fault of ours
+class Refused(Exception):
     """The request gets `answer`, and after it the connection is closed."""
 
     def __init__(self, answer: Answer) -> None:

@@ -9,7 +9,7 @@ from hub.web.messages import HttpLimits
 READ_BYTES: Final = 64 * 1024
 
 
-class PeerGone(OSError):  # noqa: N818  that a peer goes is no error
+class PeerGone(OSError):
     """The peer has gone, or is so slow that it counts as gone; nothing reaches it any more."""
 
 

@@ -253,6 +253,10 @@ async def test_a_flood_over_the_limit_is_cut_off() -> None:
             if (await client.rest()).startswith(b"HTTP/1.1 503"):
                 told += 1
         assert told == 64
+        for client in more:
+            await client.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert (await (await connect()).response()).status == 503
         assert (await one.get()).status == 200
 
 
