@@ -20,6 +20,7 @@ class Row(NamedTuple):
         unit: of value and reference.
         at_least: the goal is a lower bound instead of an upper one.
         note: what else a reader of the table should know.
+        trusted: false if too much else went on for a verdict.
     """
 
     name: str
@@ -30,11 +31,12 @@ class Row(NamedTuple):
     unit: str = ""
     at_least: bool = False
     note: str = ""
+    trusted: bool = True
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None without a goal."""
-        if self.goal is None:
+        """Whether the goal is met; None without a goal or where nobody can tell."""
+        if self.goal is None or not self.trusted:
             return None
         shown = self.value if self.ratio is None else self.ratio
         return shown >= self.goal if self.at_least else shown <= self.goal

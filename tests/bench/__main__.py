@@ -47,6 +47,8 @@ def table(rows: Sequence[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     goal = "" if row.goal is None else f"{'≥' if row.at_least else '≤'} {row.goal:g}"
     verdict = {None: "", True: "met", False: "MISSED"}[row.met]
+    if row.goal is not None and not row.trusted:
+        verdict = "no verdict:"
     return (
         row.name,
         _number(row.value, row.unit),

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,16 @@ from typing import Any
 from attrs import frozen
 
 from tests.bench import Row
-from tests.bench.lab import BenchError, Child, Lab, Load, Server, lab, middle, watch
+from tests.bench.lab import BenchError, Child, Lab, Load, Server, await_quiet, lab, middle, watch
 
 CLIENTS = 500
 JOIN = '["join_room",{"room":"lobby"},"1"]'
 JOINED = '["join_room",{'
 WARM_SECONDS = 0.5
-TRIES = 5  # of a run, on a machine that does other things as well
+TRIES = 3  # of a run, on a machine that does other things as well
+MAX_WAITED = 0.05  # of the time; what its own threads take from each other is below
 LATE_MS = 100  # a source that is later has been kept from its core
 Serve = Callable[[Server], AbstractContextManager[Server]]
-
-
-class DisturbedError(BenchError):
-    """Something else on the machine got in the way."""
 
 
 @frozen
@@ -35,6 +32,14 @@ class Run:
     lag: float
     delivered: float
     made: float
+    late: float
+
+    @property
+    def disturbed(self) -> str:
+        """What else on the machine got in the way, or nothing; never what the server did."""
+        if self.load.waited > MAX_WAITED * self.load.seconds:
+            return f"the server's core was taken for {self.load.waited:.2f} s"
+        return f"the source was {self.late:.0f} ms late" if self.late > LATE_MS else ""
 
 
 def prompt(rate: int, tokens: int) -> str:
@@ -55,12 +60,13 @@ def reply(
 
     It is measured for `seconds`, after the first `warm` seconds of it.
     """
-    for _ in range(TRIES - 1):
-        try:
-            return _reply(bench, serve, rate, seconds, warm, stalled)
-        except DisturbedError as error:
-            print(f"once more: {error}", file=sys.stderr, flush=True)
-    return _reply(bench, serve, rate, seconds, warm, stalled)
+    for _ in range(TRIES):
+        await_quiet()
+        run = _reply(bench, serve, rate, seconds, warm, stalled)
+        if not run.disturbed:
+            break
+        print(f"disturbed: {run.disturbed}", file=sys.stderr, flush=True)
+    return run
 
 
 def _reply(bench: Lab, serve: Serve, rate: int, seconds: float, warm: float, stalled: int) -> Run:
@@ -76,7 +82,8 @@ def _reply(bench: Lab, serve: Serve, rate: int, seconds: float, warm: float, sta
         time.sleep(warm)
         load = watch(server.child, seconds)
         found = finish(reader, seconds + 30)
-        check(found, source.child.answer()["late_ms"])
+        check(found)
+        late = source.child.answer()["late_ms"]
         if stalled:
             _check_stall(server, stalled)
     span, readers = found["seconds"], found["reading"]
@@ -87,6 +94,7 @@ def _reply(bench: Lab, serve: Serve, rate: int, seconds: float, warm: float, sta
         lag=found["lag_ms"],
         delivered=found["tokens"] / span,
         made=tokens * readers / found["source_seconds"],
+        late=late,
     )
 
 
@@ -98,13 +106,11 @@ def finish(reader: Child, seconds: float) -> dict[str, Any]:
         return reader.ask("result", "missing")
 
 
-def check(found: dict[str, float], late_ms: float) -> None:
+def check(found: dict[str, float]) -> None:
     """Speed is for the table; a token that is lost, doubled or out of order is an error."""
     for fault in ("missing", "disorder", "closed"):
         if found[fault]:
             raise BenchError(f"{found[fault]} {fault}: {found}")
-    if late_ms > LATE_MS:
-        raise DisturbedError(f"the source was {late_ms:.0f} ms late: the machine is too busy")
 
 
 def _check_stall(server: Server, stalled: int) -> None:
@@ -117,6 +123,16 @@ def _check_stall(server: Server, stalled: int) -> None:
     gone = CLIENTS - len(here)
     if full + gone < stalled:
         raise BenchError("the stalled client's buffers did not fill")
+
+
+def judged(row: Row, *sides: Sequence[Run]) -> Row:
+    """Say how far a row is to be trusted: a median is good if most of its runs are."""
+    bad = [sum(bool(run.disturbed) for run in side) for side in sides]
+    total = sum(map(len, sides))
+    trusted = all(2 * count < len(side) for count, side in zip(bad, sides, strict=True))
+    return row._replace(
+        note=f"{sum(bad)} of {total} runs disturbed" if any(bad) else "", trusted=trusted
+    )
 
 
 def run(quick: bool) -> list[Row]:
@@ -137,7 +153,9 @@ def _compare(bench: Lab, rate: int, seconds: float, times: int) -> list[Row]:
 
     def row(what: str, get: Callable[[Run], float], unit: str, goal: float | None) -> Row:
         value, reference = middle([get(r) for r in hubs]), middle([get(r) for r in limits])
-        return Row(f"fanout: {what}, {at}", value, reference, value / reference, goal, unit)
+        name = f"fanout: {what}, {at}"
+        found = Row(name, value, reference, value / reference, goal, unit)
+        return judged(found, limits, hubs)
 
     return [
         row("server CPU", lambda r: r.load.part * 100, "%", 1.5 if rate == 50 else None),
@@ -152,4 +170,4 @@ def _keeps_up(hubs: list[Run], at: str) -> Row:
     """A hub that lags delivers more slowly than the source makes."""
     delivered, made = middle([r.delivered for r in hubs]), middle([r.made for r in hubs])
     name = f"fanout: delivered of made, {at}"
-    return Row(name, delivered, made, delivered / made, 0.99, "/s", at_least=True)
+    return judged(Row(name, delivered, made, delivered / made, 0.99, "/s", at_least=True), hubs)

@@ -16,7 +16,13 @@ def run(quick: bool) -> list[Row]:
         idle = per_connection(bench, many)
         here = per_connection(bench, 1_500, "-j", JOIN, JOINED)
     return [
-        Row("idle: sockets open without a flag", many, SOCKETS, many / SOCKETS, 1.0, at_least=True),
+        # `reader` raises unless all of them were open at once.
+        Row(
+            "idle: sockets open without a flag",
+            many,
+            goal=None if quick else SOCKETS,
+            at_least=True,
+        ),
         Row(f"idle: memory per connection, {many:,} open", idle, None, None, GOAL_KB, "KB"),
         Row("idle: memory per member of a room, 1,500 in it", here, None, None, GOAL_KB, "KB"),
     ]

@@ -6,6 +6,7 @@ The server that is measured has a core of its own; the clients and the source sh
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ ROOT = HERE.parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 START_SECONDS = 30.0
 ANSWER_SECONDS = 10.0
+QUIET_PART = 0.1  # of all cores, that others may use when a measurement begins
+QUIET_SECONDS = 20.0
 
 
 class BenchError(Exception):
@@ -77,6 +80,10 @@ class Child:
         stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / TICKS
 
+    def waited(self) -> float:
+        """Seconds that its main thread was kept from its core by others (proc(5), schedstat)."""
+        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[1]) / 1e9
+
     def memory(self) -> int:
         """Resident memory in KB (proc(5), smaps_rollup)."""
         for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
@@ -111,10 +118,11 @@ class Server:
 
 @frozen
 class Load:
-    """How busy a process was: the part of a core, over `seconds`."""
+    """What a process used of its core over `seconds`, and how long others kept it from it."""
 
     cpu: float
     seconds: float
+    waited: float
 
     @property
     def part(self) -> float:
@@ -124,9 +132,10 @@ class Load:
 
 def watch(child: Child, seconds: float) -> Load:
     """Measure its processor time over so many seconds."""
-    cpu, begun = child.cpu(), time.monotonic()
+    cpu, waited, begun = child.cpu(), child.waited(), time.monotonic()
     time.sleep(seconds)
-    return Load(child.cpu() - cpu, time.monotonic() - begun)
+    took = time.monotonic() - begun
+    return Load(child.cpu() - cpu, took, child.waited() - waited)
 
 
 @frozen
@@ -199,6 +208,23 @@ def lab() -> Iterator[Lab]:
         yield Lab(folder, cores[0], cores[-1])
 
 
+def await_quiet() -> None:
+    """Wait for others to leave us the machine, but not for long: some never do."""
+    deadline = time.monotonic() + QUIET_SECONDS
+    while time.monotonic() < deadline:
+        busy, total = _machine()
+        time.sleep(1.0)
+        now_busy, now_total = _machine()
+        if now_busy - busy < QUIET_PART * (now_total - total):
+            return
+
+
+def _machine() -> tuple[int, int]:
+    """Return ticks in which cores were busy, and all; proc(5), stat."""
+    ticks = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
 def middle(values: Sequence[float]) -> float:
     """Return the median, which a disturbed run does not move."""
     return float(median(values))
@@ -236,10 +262,10 @@ def _spawn(
 
 
 def _port_of(line: str) -> int:
-    try:
-        return int(line.rpartition(":")[2].strip("/ \n").split("/")[0].split()[0])
-    except (ValueError, IndexError):
-        raise BenchError(f"no address in the hub's first line: {line!r}") from None
+    found = re.search(r"http://[^/\s]+:(\d+)", line)
+    if not found:
+        raise BenchError(f"no address in the hub's first line: {line!r}")
+    return int(found[1])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

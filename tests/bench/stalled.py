@@ -1,7 +1,7 @@
 """What one client that stops reading does to the 499 others: nothing, if all is well."""
 
 from tests.bench import Row
-from tests.bench.fanout import CLIENTS, Run, reply
+from tests.bench.fanout import CLIENTS, Run, judged, reply
 from tests.bench.lab import lab, middle
 
 # Slow enough for the server to rest between tokens, so that a disturbance shows.
@@ -21,4 +21,5 @@ def run(quick: bool) -> list[Row]:
             beside.append(reply(bench, bench.hub, RATE, seconds, warm=WARM_SECONDS, stalled=1))
     value, reference = middle([r.p99 for r in beside]), middle([r.p99 for r in without])
     name = f"stalled: p99 of the others beside one stalled, {CLIENTS} clients, {RATE} tok/s"
-    return [Row(name, value, reference, value / reference, 1.2, "ms")]
+    found = Row(name, value, reference, value / reference, 1.2, "ms")
+    return [judged(found, without, beside)]
