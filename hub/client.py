@@ -49,7 +49,7 @@ class Client:
         session: the session it belongs to, if any; ends with it.
         address: where it comes from, for the log.
         stream: what it is written to.
-        dialect: what it speaks.
+        dialect: what it speaks; of each log, what it spoke when it began to follow it.
         ready: called when there is something to write; the pump's ear.
 
     """
@@ -107,18 +107,22 @@ class Client:
 
     def send(self, frame: bytes) -> None:
         """Write a frame to this connection alone, after all that happened before."""
-        if self._mute:
-            return
-        try:
-            while earlier := self._take_from_logs():
-                self._put(earlier)
-        except Behind:
-            self.close(Close.TOO_SLOW, "You fell too far behind.")
+        if self._mute or not self._catch_up():
             return
         self._put(frame)
         if self._outbox_bytes > OUTBOX_BYTES:
             self.close(Close.TOO_SLOW, "You don't read what you asked for.")
         elif not self.slow:
+            self._ready(self)
+
+    def pass_over(self, log: Log, append: Callable[[], object]) -> None:
+        """Have an event appended to `log` that this client is told in another way."""
+        if self._mute or log not in self.cursors or not self._catch_up():
+            append()
+            return
+        append()
+        self.cursors[log].offset = log.head
+        if self._outbox and not self.slow:
             self._ready(self)
 
     def follow(self, log: Log, offset: int | None = None) -> None:
@@ -229,6 +233,15 @@ class Client:
         self._mute = True
         self.stream.abort()
 
+    def _catch_up(self) -> bool:
+        try:
+            while earlier := self._take_from_logs():
+                self._put(earlier)
+        except Behind:
+            self.close(Close.TOO_SLOW, "You fell too far behind.")
+            return False
+        return True
+
     def _put(self, frame: bytes) -> None:
         self._outbox.append(frame)
         self._outbox_bytes += len(frame)
@@ -244,7 +257,7 @@ class Client:
     def _take_from_logs(self) -> bytes:
         for log, cursor in self.cursors.items():
             while cursor.offset < log.head:
-                data, cursor.offset = log.after(cursor.offset, self.dialect)
+                data, cursor.offset = log.after(cursor.offset, cursor.dialect)
                 if data:
                     return data
         return b""

@@ -35,13 +35,17 @@ class Token(Event, frozen=True):
 
 
 class MessageEnded(Event, frozen=True):
-    """A reply has ended (invariant 6: every one does, in one of four ways)."""
+    """A reply has ended (invariant 6: every one does, in one of four ways).
+
+    `whole` is for dialects whose clients may not have heard it come; no others tell it.
+    """
 
     id: str
     status: Ending
     html: str
     usage: Usage | None
     error: str | None = None
+    whole: Message | None = None
 
 
 class MessageRemoved(Event, frozen=True):

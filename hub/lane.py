@@ -16,6 +16,7 @@ import msgspec
 import trio
 from attrs import define
 
+from hub.awaited import Awaited
 from hub.events import TurnChanged
 from hub.markup import render_apart
 from hub.records import Character, Ending, Message, Usage
@@ -53,6 +54,7 @@ class Lane:
         self._room = room
         self._agenda = Agenda(room.services.chance)
         self._again: _Again | None = None
+        self._awaited: dict[str, Awaited] = {}
 
     def checked(self, names: list[str] | None) -> tuple[str, ...]:
         """Return ids of the characters that were named.
@@ -63,9 +65,14 @@ class Lane:
         """
         return addressed(names or (), self._room.record.cast)
 
-    def say(self, message: Message, to: tuple[str, ...], *, apart: bool = False) -> None:
-        """Have a prompt answered by the next turn; `to` are ids of characters."""
-        self._agenda.say(Waiting(message.id, message.text, to, apart=apart))
+    def say(self, message: Message, to: tuple[str, ...], awaited: Awaited | None = None) -> None:
+        """Have a prompt answered by the next turn; `to` are ids of characters.
+
+        Where the replies are awaited, the prompt has a turn of its own.
+        """
+        if awaited is not None:
+            self._awaited[message.id] = awaited
+        self._agenda.say(Waiting(message.id, message.text, to, apart=awaited is not None))
         self._start()
 
     async def again(self, character: Character, old: Message) -> Message:
@@ -97,8 +104,9 @@ class Lane:
 
     def _start(self) -> None:
         if not self.busy:
-            self.busy = True
-            self._room.start(self)
+            self.busy = self._room.start(self)
+        if not self.busy:  # the room is closed
+            self._settle(whole=False)
 
     async def run(self) -> None:
         """Answer until there is nothing left to answer; the room's nursery owns this task."""
@@ -107,12 +115,22 @@ class Lane:
                 nursery.start_soon(self._stop_when_unheard)
                 while self._more():
                     await self._turn()
+                    self._settle(whole=True)
                 nursery.cancel_scope.cancel()
+        except BaseException:
+            self._settle(whole=False)
+            raise
         finally:
             self.busy = False
             self._room.idle_since = trio.current_time()
         if self._more():  # said while the nursery closed
             self._start()
+
+    def _settle(self, *, whole: bool) -> None:
+        """Between turns: tell those whose turn is over, or will never be."""
+        waiting = self._agenda.waiting if whole else ()
+        for prompt in [one for one in self._awaited if one not in waiting]:
+            self._awaited.pop(prompt).finish(whole=whole)
 
     async def _stop_when_unheard(self) -> None:
         while True:  # ends with the turns
@@ -144,14 +162,18 @@ class Lane:
 
     async def _replies(self, turn: Turn) -> None:
         prompt = turn.prompts[-1].id if turn.prompts else None
+        awaited = self._awaited.get(prompt or "")
         asked = [one.text for one in turn.prompts]
         while speaker := self._agenda.speaker:
             text = ""
             character = self._room.character(speaker)
             if character is not None:
-                reply = self._room.new_reply(character, self.to, prompt)
+                client = awaited.client if awaited else None
+                reply = self._room.new_reply(character, self.to, prompt, besides=client)
                 await self._speak(character, reply, reply.id, asked)
                 text = reply.so_far().text
+                if awaited:
+                    awaited.replies.append(reply.so_far())
             self._agenda.replied(text)
             if self._agenda.speaker:
                 await trio.sleep(self._room.record.pace / 1000)

@@ -36,10 +36,11 @@ class _Entry:
 class Cursor:
     """A client's place in a log: it has been given all events up to `offset`."""
 
-    __slots__ = ("client", "log", "offset")
+    __slots__ = ("client", "dialect", "log", "offset")
 
     def __init__(self, client: "Client", log: "Log", offset: int) -> None:
         self.client = client
+        self.dialect = client.dialect
         self.log = log
         self.offset = offset
 

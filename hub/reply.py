@@ -129,5 +129,9 @@ class Reply:
         message = self._message
         self._changed(message)
         status: Ending = "interrupted" if message.status == "running" else message.status
-        self._publish(MessageEnded(message.id, status, message.html, message.usage, message.error))
+        self._publish(
+            MessageEnded(
+                message.id, status, message.html, message.usage, message.error, whole=message
+            )
+        )
         self.shown.set()

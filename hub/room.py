@@ -15,13 +15,15 @@ import msgspec
 import trio
 from attrs import define, field, frozen
 
+from hub.awaited import Awaited
 from hub.client import Client
 from hub.commands import SendPrompt, Since
-from hub.errors import BadRequest, Conflict, Forbidden, NotFound, Unavailable
+from hub.errors import BadRequest, Conflict, NotFound, Unavailable
 from hub.events import (
     Event,
     MemberJoined,
     MemberLeft,
+    MessageEnded,
     MessagePosted,
     MessageRemoved,
     RoomUpdated,
@@ -122,6 +124,7 @@ class LiveRoom:
                     task_status.started()
                     await trio.sleep_forever()  # ended by `close` or the hub's end
         finally:
+            self._nursery = None
             self.ended.set()
 
     def close(self) -> None:
@@ -267,12 +270,19 @@ class LiveRoom:
 
     # ── what is said ─────────────────────────────────────────────────────────────────
 
-    def publish(self, event: Event, to: str | None = None) -> None:
-        """Show an event to all who are here, or to one user wherever they are."""
-        if to is None:
-            self.log.append(self.id, event)
-        else:
+    def publish(
+        self, event: Event, to: str | None = None, *, besides: Client | None = None
+    ) -> None:
+        """Show an event to all who are here, or to one user wherever they are.
+
+        `besides` is a client that learns of it in another way.
+        """
+        if to is not None:
             self.services.inbox(to).append(self.id, event)
+        elif besides is not None:
+            besides.pass_over(self.log, lambda: self.log.append(self.id, event))
+        else:
+            self.log.append(self.id, event)
 
     async def say(self, user: User, command: SendPrompt, answer: Callable[[Message], None]) -> None:
         """Store a prompt, show it, answer, and have it replied to.
@@ -284,26 +294,42 @@ class LiveRoom:
         text = self._checked(command.text)
         lane = self._lane(user.id if command.reply == "me" else None)
         names = lane.checked(command.to)
-        message = Message(
-            id=self.services.ids.new(),
+        message = await self._prompt(Author(user.id, user.name, "human"), text, lane)
+        await self._post(message, lane, answer, txn=command.txn, names=names)
+
+    async def play(self, author: Author, text: str, awaited: Awaited) -> None:
+        """Store and show a prompt that has a turn of its own, whose replies are awaited.
+
+        Raises:
+            HubError: it was not stored; nobody saw it.
+
+        """
+        lane = self._lane(None)
+        message = await self._prompt(author, self._checked(text), lane)
+        await self._post(message, lane, lambda _: None, awaited=awaited)
+
+    async def _prompt(self, author: Author, text: str, lane: Lane) -> Message:
+        return Message(
+            id="",
             room=self.id,
-            author=Author(user.id, user.name, "human"),
+            author=author,
             text=text,
             html=await render_apart(text),
             at=now(),
             status="done",
             demo=False,
-            private=command.reply == "me",
+            private=lane.to is not None,
         )
-        await self._post(message, lane, command.txn, names, answer)
 
     async def _post(
         self,
         message: Message,
         lane: Lane,
-        txn: str | None,
-        names: tuple[str, ...],
         answer: Callable[[Message], None],
+        *,
+        txn: str | None = None,
+        names: tuple[str, ...] = (),
+        awaited: Awaited | None = None,
     ) -> None:
         settled = trio.Event()
         failed: list[StoreError] = []
@@ -316,10 +342,11 @@ class LiveRoom:
             elif outcome is not None:
                 if outcome.id == message.id:
                     self.transcript.add(message, lane.to)
-                    self.publish(MessagePosted(message), lane.to)
+                    client = awaited.client if awaited else None
+                    self.publish(MessagePosted(message), lane.to, besides=client)
                 answer(outcome)
                 if outcome.id == message.id:
-                    lane.say(message, names)
+                    lane.say(message, names, awaited)
             settled.set()
 
         self.services.store.submit(AddMessage(message, lane.to, txn), then=then)
@@ -346,8 +373,18 @@ class LiveRoom:
 
     # ── replies ──────────────────────────────────────────────────────────────────────
 
-    def new_reply(self, character: Character, to: str | None, reply_to: str | None) -> Reply:
-        """Begin a reply of a character; it is stored, then shown, then `begun` is set."""
+    def new_reply(
+        self,
+        character: Character,
+        to: str | None,
+        reply_to: str | None,
+        *,
+        besides: Client | None = None,
+    ) -> Reply:
+        """Begin a reply of a character; it is stored, then shown, then `begun` is set.
+
+        `besides` is a client that learns of its end in another way.
+        """
         message = Message(
             id=self.services.ids.new(),
             room=self.id,
@@ -360,10 +397,14 @@ class LiveRoom:
             private=to is not None,
             reply_to=reply_to,
         )
-        return self.begin(message, to)
+        return self.begin(message, to, besides=besides)
 
-    def begin(self, message: Message, to: str | None) -> Reply:
-        """Begin a reply with a message that has been made for it."""
+    def begin(self, message: Message, to: str | None, *, besides: Client | None = None) -> Reply:
+        """Begin a reply with a message that has been made for it; see `new_reply`."""
+
+        def publish(event: Event) -> None:
+            ends = isinstance(event, MessageEnded)
+            self.publish(event, to, besides=besides if ends else None)
 
         def changed(message: Message) -> None:
             if message.status == "running":
@@ -377,7 +418,7 @@ class LiveRoom:
             to,
             store=self.services.store,
             rollup=self.services.rollup,
-            publish=lambda event: self.publish(event, to),
+            publish=publish,
             changed=changed,
         )
         self.replies[reply.id] = reply
@@ -452,11 +493,12 @@ class LiveRoom:
         self.publish(RoomUpdated({k: msgspec.Raw(encode(v)) for k, v in changed.items()}))
         return record
 
-    def start(self, lane: Lane) -> None:
-        """Run a lane's turns in the room's nursery."""
+    def start(self, lane: Lane) -> bool:
+        """Run a lane's turns in the room's nursery; False if the room is closed."""
         if self._nursery is None:
-            raise Forbidden("This room is closed.")
+            return False
         self._nursery.start_soon(lane.run)
+        return True
 
 
 def as_member(character: Character) -> Member:

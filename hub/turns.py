@@ -112,6 +112,11 @@ class Agenda:
         """Turns of self-talk that are left."""
         return self._self_talk
 
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Ids of the prompts that no turn has taken up yet."""
+        return frozenset(prompt.id for prompt in self._waiting)
+
     def say(self, prompt: Waiting) -> None:
         """Somebody wrote something."""
         self._waiting.append(prompt)

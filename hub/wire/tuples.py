@@ -9,7 +9,7 @@ import msgspec
 
 from hub import commands
 from hub.errors import BadRequest
-from hub.events import NAMES, Event
+from hub.events import NAMES, Event, MessageEnded
 from hub.wire.frames import text_frame
 
 SUBPROTOCOL = "dm-rpc"
@@ -99,6 +99,8 @@ class Tuples:
             head += b',"offset":%d' % offset
         if inbox:
             head += b',"inbox":true'
+        if isinstance(event, MessageEnded):
+            event = msgspec.structs.replace(event, whole=None)  # who is here has heard it come
         return text_frame(head + b"," + _encode(event)[1:] + b",null]")
 
 
