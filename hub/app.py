@@ -25,7 +25,7 @@ from hub.records import Character
 from hub.settings import Settings
 from hub.store.opening import open_store
 from hub.web.http import Site, serve_connection
-from hub.web.listener import open_listeners, raise_file_limit, serve
+from hub.web.listener import most_connections, open_listeners, raise_file_limit, serve
 from hub.web.messages import Headers, Peer, Request
 from hub.web.routes import Api
 from hub.web.sessions import Doors, Sessions, is_loopback, secret_of
@@ -96,7 +96,7 @@ async def open_to_all(
 ) -> AsyncIterator[str]:
     """Run a hub and let people in while the block runs; yields its URL."""
     settings = hub.settings
-    connections = min(settings.connections, raise_file_limit())
+    connections = min(settings.connections, most_connections(raise_file_limit()))
 
     async def handle(stream: trio.abc.Stream, peer: Peer) -> None:
         await serve_connection(stream, site, peer)

@@ -260,8 +260,15 @@ class Running:
             extra_headers=list(headers),
             connect_timeout=PATIENCE,
             disconnect_timeout=PATIENCE,
+            max_message_size=64 << 20,
         ) as ws:
-            yield ws
+            try:
+                yield ws
+            finally:
+                # Its client leaves the socket open where the server closed first.
+                with trio.move_on_after(PATIENCE):
+                    await ws.aclose()
+                await trio.aclose_forcefully(ws._stream)
 
 
 @asynccontextmanager
