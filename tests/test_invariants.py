@@ -61,14 +61,14 @@ async def reset(stream: trio.SocketStream) -> bool:
     return False
 
 
-TORRENT = [f"{n:05}" + "x" * 2000 for n in range(400)]
+TORRENT = [f"{n:05}" + "x" * 2000 for n in range(100)]
 
 
 async def torrent(_request: Request) -> AsyncGenerator[Item, None]:
     """Say far more than a socket's buffers hold, slowly enough for who reads."""
     for text in TORRENT:
         yield text
-        await trio.sleep(0.0005)
+        await trio.sleep(0.001)
     yield Usage(model="script")
 
 
@@ -104,6 +104,9 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_nobody_else_notices() 
     ):
         await joined(alice)
         idler = await stalled(running, alice)
+        for _ in range(3):
+            await alice.prompt("lobby", "go")
+            await alice.event("message_end")
         await alice.prompt("lobby", "go")
         text = ""
         while True:
@@ -122,13 +125,14 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_nobody_else_notices() 
 
 async def test_a_client_that_falls_out_of_the_window_is_told_to_come_back() -> None:
     async with (
-        running_hub(Scripted(torrent), window=200_000) as running,
+        running_hub(Scripted(torrent), window=600_000) as running,
         running.connect() as alice,
     ):
         await joined(alice)
         idler = await stalled(running, alice)
-        await alice.prompt("lobby", "go")
-        await alice.event("message_end")
+        for _ in range(6):
+            await alice.prompt("lobby", "go")
+            await alice.event("message_end")
         frames = b""
         with trio.fail_after(PATIENCE):
             while piece := await idler.receive_some():
