@@ -104,8 +104,6 @@ export class Hub {
     room.invite = undefined;
     room.live = true;
     room.cursor = new Cursor(result.epoch, result.recovered ? since.offset : result.offset);
-    // Offset in the inbox up to which the snapshot holds this room's whispers.
-    room.inboxSeen = result.recovered ? room.inboxSeen : result.inbox?.offset;
     if (result.recovered) {
       room.info = result.room;
       this.#changed(room, state.setMembers(room, result.members));
@@ -224,10 +222,13 @@ export class Hub {
     if (!room) this.refreshRooms().catch(() => {});
   }
 
+  /**
+   * Not held while the room is being joined: an answer comes after all that happened before,
+   * so a new snapshot holds this already, and a resumed room needs it.
+   */
   #whisper(name, payload) {
     const room = this.rooms.get(payload.room);
-    if (room?.joining) room.held.push([name, { ...payload, inbox: undefined, offset: undefined }]);
-    else if (room?.ready && !(payload.offset <= room.inboxSeen)) this.#apply(room, name, payload);
+    if (room) this.#apply(room, name, payload);
   }
 
   #apply(room, name, payload) {
@@ -314,11 +315,11 @@ export class Hub {
   async loadOlder(room, limit = 50) {
     if (!room.more || !room.ready) return false;
     const cursor = room.cursor;
-    const before = room.order[0];
+    const before = room.oldest;
     const page = await this.connection.request("read_messages", compact({
       room: room.id, before, limit,
     }));
-    if (room.cursor?.epoch === cursor?.epoch && room.order[0] === before)
+    if (room.cursor?.epoch === cursor?.epoch && room.oldest === before)
       this.#changed(room, state.applyPage(room, page));
     return room.more;
   }

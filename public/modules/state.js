@@ -15,6 +15,7 @@ export function newRoom(id) {
     members: new Map(),
     messages: new Map(),
     order: [], // ids of messages, ascending
+    oldest: undefined, // from this message on nothing is missing
     more: true, // there may be older ones
     typing: new Map(), // member id -> { member, until }
     turn: null, // { state, position } while something is under way
@@ -31,13 +32,15 @@ export function applySnapshot(room, { room: info, members, messages, replies }) 
   room.order = [];
   room.typing.clear();
   for (const message of [...messages, ...(replies ?? [])]) place(room, message);
-  room.more = messages.length >= SNAPSHOT;
+  // Not order[0]: a long reply that still runs may be older than all messages of the snapshot.
+  room.oldest = messages[0]?.id ?? room.order[0];
+  room.more = room.order.length >= SNAPSHOT;
   room.turn = (replies ?? []).length ? { state: "running" } : null;
   setMembers(room, members);
   return { kind: "reset" };
 }
 
-/** `messages` of a snapshot that is full; fewer mean that there are no older ones. */
+/** Messages of a snapshot that is full, replies included; fewer mean that there are no older ones. */
 const SNAPSHOT = 50;
 
 export function setMembers(room, members) {
@@ -48,6 +51,7 @@ export function setMembers(room, members) {
 /** Put older messages before the others. */
 export function applyPage(room, { messages, more }) {
   room.more = Boolean(more) && messages.length > 0;
+  room.oldest = messages[0]?.id ?? room.oldest;
   const added = messages.filter((message) => !room.messages.has(message.id));
   for (const message of added) place(room, message);
   return { kind: "older", ids: added.map((message) => message.id) };

@@ -31,7 +31,11 @@ export const t = {
   yourRooms: "Your rooms",
   publicRooms: "Public rooms",
   untitled: "Untitled",
-  privateChat: "Private chat",
+  newRoom: "New room",
+  roomSettings: "Settings of this room",
+  createRoom: "Create room",
+  save: "Save",
+  ownScenario: "A scenario of your own",
   private: "Private",
   link: "By invitation",
   public: "Public",
@@ -47,6 +51,7 @@ export const t = {
   people: "People",
   characters: "Characters",
   you: "you",
+  changeName: (name) => `${name}: change your name`,
   ai: "AI",
   typing: (names) => {
     if (names.length === 1) return `${names[0]} is typing…`;

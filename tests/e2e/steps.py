@@ -24,12 +24,14 @@ def say(page: Page, text: str) -> None:
 
 
 def message(page: Page, text: str) -> Locator:
-    return page.locator("#messages .message").filter(has_text=text)
+    """What a person wrote; the demo quotes people."""
+    return page.locator("#messages .message.human").filter(has_text=text)
 
 
 def reply_to(page: Page, text: str) -> Locator:
-    """The message that stands right after the one with this text."""
-    return message(page, text).locator("xpath=following-sibling::li[1]")
+    """The first reply after what a person wrote."""
+    after = "xpath=following-sibling::li[contains(@class, 'character')][1]"
+    return message(page, text).first.locator(after)
 
 
 def ended(reply: Locator, status: str = "done") -> None:
@@ -58,7 +60,7 @@ def rename(page: Page, name: str) -> None:
     page.locator("#me").click()
     page.locator("#name").fill(name)
     page.locator("#name").press("Enter")
-    expect(page.locator("#me")).to_have_text(name, use_inner_text=True)
+    expect(page.locator("#me .me-name")).to_have_text(name)
 
 
 def grow(watcher: Page) -> list[str]:

@@ -69,6 +69,7 @@ def test_an_invite_link_lets_a_friend_in(people: People, server: Server) -> None
     ada.locator("#new-room").click()
     ada.locator("#new-title").fill("Rainy night")
     ada.locator("#room-dialog .main-button").click()
+    expect(ada.locator("#invite-dialog")).to_be_visible()
     link = ada.locator("#invite-link").input_value()
     ada.keyboard.press("Escape")
     ben = people.open(link)
@@ -178,3 +179,49 @@ def test_history_and_search(people: People, server: Server) -> None:
     expect(ada.locator("#messages .human .body")).to_have_text(
         [f"Entry {number:02}" + (" marmalade" if number == 3 else "") for number in range(60)]
     )
+
+
+def test_the_owner_changes_a_room_and_deletes_it(people: People, server: Server) -> None:
+    ada = people.open(server.url)
+    ada.locator("#new-private").click()
+    expect(ada.locator("#room-title")).not_to_have_text("Lobby")
+    ada.locator("#open-menu").click()
+    ada.locator("#room-settings").click()
+    ada.locator("#new-title").fill("Another name")
+    ada.locator("#scenario").fill("A quiet library.")
+    ada.locator("#room-dialog .main-button").click()
+    expect(ada.locator("#room-title")).to_have_text("Another name")
+    expect(ada.locator("#empty")).to_contain_text("A quiet library.")
+    ada.locator("#open-menu").click()
+    ada.locator("#delete-room").click()
+    expect(ada.locator("#confirm-dialog")).to_contain_text("Another name")
+    ada.locator("#confirm-dialog .main-button").click()
+    expect(ada.locator("#room-title")).to_have_text("Lobby")
+    expect(ada.locator("#rooms .room-link")).to_have_count(1)
+
+
+def test_what_people_write_is_shown_and_never_run(people: People, server: Server) -> None:
+    ada, ben = people.open(server.url), people.open(server.url)
+    evil = "<img src=x onerror=\"document.title='pwned'\"><script>1</script> **bold** evil"
+    say(ada, evil)
+    shown = message(ben, "evil")
+    expect(shown.locator("strong")).to_have_text("bold")
+    expect(shown.locator("img, script")).to_have_count(0)
+    assert "pwned" not in ben.title()
+
+
+def test_a_reply_made_anew_keeps_the_earlier_one(people: People, server: Server) -> None:
+    ada = people.open(server.url)
+    ada.locator("#new-private").click()
+    expect(ada.locator("#room-title")).not_to_have_text("Lobby")
+    say(ada, "Once more")
+    reply = reply_to(ada, "Once more")
+    ended(reply)
+    first = kept_text(ada, reply)
+    reply.hover()
+    reply.get_by_label("Another reply").click()
+    expect(ada.locator(".message.character .swipes")).to_contain_text("2 / 2")
+    ended(reply)
+    ada.get_by_label("Earlier reply").click()
+    expect(reply.locator(".body")).to_have_text(first.strip())
+    expect(ada.locator(".message.character")).to_have_count(1)

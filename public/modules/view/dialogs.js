@@ -18,13 +18,6 @@ export class Dialogs {
     input.select();
   }
 
-  title(room) {
-    const input = $("#title");
-    input.value = room.info?.title ?? "";
-    ask("#title-dialog", () => this.hub.updateRoom(room, { title: input.value.trim() }));
-    input.select();
-  }
-
   remove(room) {
     const title = room.info?.title || t.untitled;
     confirm(t.deleteRoom(title), t.deleteRoomText, t.delete, () => this.hub.deleteRoom(room));
@@ -43,43 +36,75 @@ export class Dialogs {
   }
 
   async newRoom() {
-    const form = $("#room-dialog form");
-    form.reset();
-    $("#new-title").maxLength = this.hub.limits?.title_chars ?? 100;
-    this.#presets();
+    await this.#fill({ visibility: "link", answer: "all" });
     ask("#room-dialog", async () => {
-      const room = await this.hub.createRoom(this.#settings(form));
+      const room = await this.hub.createRoom(this.#settings());
       if (room.info.visibility === "link" && room.info.invite) this.invite(room);
     });
     $("#new-title").focus();
   }
 
-  /** Only what was chosen: the server knows better defaults than a page. */
-  #settings(form) {
-    const data = new FormData(form);
-    const characters = data.getAll("character");
-    const settings = { visibility: data.get("visibility") };
-    const title = $("#new-title").value.trim();
-    const scenario = $("#scenario").value.trim();
-    if (title) settings.title = title;
-    if (scenario) settings.scenario = scenario;
-    if (characters.length) settings.characters = characters;
-    if (characters.length) settings.answer = $("#answer").value;
+  async changeRoom(room) {
+    await this.#fill(room.info);
+    ask("#room-dialog", () => this.hub.updateRoom(room, this.#settings(room.info)));
+    $("#new-title").focus();
+  }
+
+  /** Show settings: those of a room, or what a new one begins with. */
+  async #fill(info) {
+    const known = info.id !== undefined;
+    $("#room-dialog-title").textContent = known ? t.roomSettings : t.newRoom;
+    $("#room-dialog .main-button").textContent = known ? t.save : t.createRoom;
+    $("#new-title").maxLength = this.hub.limits?.title_chars ?? 100;
+    $("#new-title").value = info.title ?? "";
+    $("#scenario").maxLength = this.hub.limits?.scenario_chars ?? 8000;
+    $("#scenario").value = info.scenario ?? "";
+    $("#answer").value = info.answer;
+    $(`#room-dialog [name=visibility][value="${info.visibility}"]`).checked = true;
+    await this.#presets(info.cast ?? []);
+  }
+
+  /** Only what was chosen or changed: the server knows better defaults than a page. */
+  #settings(before = {}) {
+    const data = new FormData($("#room-dialog form"));
+    const chosen = data.getAll("character");
+    const cast = (before.cast ?? []).map(({ id }) => id);
+    const wanted = {
+      title: $("#new-title").value.trim() || undefined,
+      scenario: $("#scenario").value.trim(),
+      visibility: data.get("visibility"),
+      answer: $("#answer").value,
+    };
+    const settings = {};
+    for (const [key, value] of Object.entries(wanted))
+      if (value !== undefined && value !== (before[key] ?? "")) settings[key] = value;
+    if (String(chosen) !== String(cast))
+      settings.characters = chosen.map((id) => this.#character(id, before.cast));
     return settings;
   }
 
+  /** A preset goes by its id; one of the room's own goes as it is, in what a command takes. */
+  #character(id, cast = []) {
+    const own = cast.find((one) => one.id === id);
+    if (!own || this.characters.some((preset) => preset.id === id)) return id;
+    return Object.fromEntries(OWN.filter((key) => own[key] != null).map((key) => [key, own[key]]));
+  }
+
   /** Presets are an addition: a server without them still makes rooms. */
-  async #presets() {
+  async #presets(cast) {
     const [characters, scenarios] = await Promise.all([
       this.hub.api.characters().catch(() => []),
       this.hub.api.scenarios().catch(() => []),
     ]);
     this.scenarios = scenarios;
-    $("#cast").replaceChildren(...characters.filter(({ id }) => id).map(choice));
-    $("#cast-part").hidden = $("#answer-part").hidden = !characters.length;
+    this.characters = characters.filter(({ id }) => id);
+    const ids = new Set(cast.map(({ id }) => id));
+    const all = [...cast, ...this.characters.filter(({ id }) => !ids.has(id))];
+    $("#cast").replaceChildren(...all.map((one) => choice(one, ids.has(one.id))));
+    $("#cast-part").hidden = $("#answer-part").hidden = !all.length;
     const options = scenarios.map(({ title, name, id }, at) => h("option", { value: at }, title ?? name ?? id));
     const select = $("#scenario-preset");
-    select.replaceChildren(h("option", { value: "" }, "–"), ...options);
+    select.replaceChildren(h("option", { value: "" }, t.ownScenario), ...options);
     select.hidden = !scenarios.length;
   }
 
@@ -95,11 +120,14 @@ export class Dialogs {
   }
 }
 
-function choice({ id, name, emoji, class: kind, personality }) {
+/** What `update_room` takes of a character that is no preset. */
+const OWN = ["id", "name", "class", "emoji", "personality", "backstory", "instructions", "greeting", "talkativeness", "muted", "model"];
+
+function choice({ id, name, emoji, class: kind, personality }, checked) {
   return h(
     "label",
     { class: "choice" },
-    h("input", { type: "checkbox", name: "character", value: id }),
+    h("input", { type: "checkbox", name: "character", value: id, checked }),
     avatar({ name, emoji, kind: "character" }),
     h("span", {}, h("b", {}, name), h("small", {}, kind || personality || "")),
   );

@@ -35,7 +35,7 @@ export class Members {
     );
     const own = info?.owner && info.owner === this.hub.user?.id;
     $("#invite").hidden = !(info?.visibility === "link" && info.invite);
-    $("#rename-room").hidden = !own;
+    $("#room-settings").hidden = !own;
     $("#delete-room").hidden = !own;
   }
 

@@ -4,11 +4,14 @@
  */
 
 const NEAR = 48; // px from the end that still count as being there
+const HAND = 700; // ms after a touch of wheel, finger or key in which a scroll is the reader's own
 
 export class Scroller {
   /** `onMoved()` is called after each scroll; `onTop()` when the reader comes near the top. */
   constructor(view, content, { onMoved, onTop }) {
-    Object.assign(this, { view, content, onMoved, onTop, atEnd: true });
+    Object.assign(this, { view, content, onMoved, onTop, atEnd: true, handled: -HAND });
+    for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"])
+      view.addEventListener(kind, () => (this.handled = performance.now()), { passive: true });
     view.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     const follow = new ResizeObserver(() => this.follow());
     follow.observe(view);
@@ -17,13 +20,24 @@ export class Scroller {
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.view;
-    // A box that grew is not a reader who scrolled up: only going up lets go of the end.
     const near = scrollHeight - scrollTop - clientHeight < NEAR;
     if (near) this.atEnd = true;
-    else if (scrollTop < (this.lastTop ?? 0)) this.atEnd = false;
-    this.lastTop = scrollTop;
+    else if (scrollTop < this.last?.top && this.#byHand(scrollHeight, clientHeight)) this.atEnd = false;
+    else this.follow();
+    this.#note();
     this.onMoved();
     if (scrollTop < clientHeight) this.onTop();
+  }
+
+  /** A box that shrinks or grows scrolls too, but nobody has turned away from the end then. */
+  #byHand(height, shown) {
+    const still = this.last.height === height && this.last.shown === shown;
+    return still || performance.now() - this.handled < HAND;
+  }
+
+  #note() {
+    const { scrollTop, scrollHeight, clientHeight } = this.view;
+    this.last = { top: scrollTop, height: scrollHeight, shown: clientHeight };
   }
 
   follow() {
@@ -37,14 +51,14 @@ export class Scroller {
       top: this.view.scrollHeight,
       behavior: smooth && !calm ? "smooth" : "instant",
     });
-    this.lastTop = this.view.scrollTop;
+    this.#note();
     this.onMoved();
   }
 
   toElement(element, block = "center") {
     this.atEnd = false;
     element.scrollIntoView({ block, behavior: "instant" });
-    this.lastTop = this.view.scrollTop;
+    this.#note();
     this.#scrolled();
   }
 
@@ -60,7 +74,7 @@ export class Scroller {
     change();
     if (anchor?.isConnected) {
       this.view.scrollTop += anchor.getBoundingClientRect().top - before;
-      this.lastTop = this.view.scrollTop;
+      this.#note();
     }
   }
 

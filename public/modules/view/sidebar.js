@@ -76,6 +76,7 @@ export class Sidebar {
   #me() {
     const { user } = this.hub;
     if (!user) return;
+    $("#me").setAttribute("aria-label", t.changeName(user.name));
     $("#me").replaceChildren(
       avatar({ name: user.name, kind: "human" }),
       h("span", { class: "me-name" }, user.name),

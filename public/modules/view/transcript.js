@@ -71,7 +71,7 @@ export class Transcript {
   /** Go to a message, wherever it is; loads what lies between. */
   async find(id) {
     for (let page = 0; page < FAR && !this.views.has(id); page += 1)
-      if (this.room.order[0] < id || !(await this.hub.loadOlder(this.room, 100))) break;
+      if (this.room.oldest < id || !(await this.hub.loadOlder(this.room, 100))) break;
     const view = this.views.get(id);
     if (!view) return this.hub.toast(t.notLoaded);
     this.scroller.toElement(view.element);
