@@ -1,0 +1,191 @@
+"""Many clients that join, leave, stall, drop and resume at random: each ends with exactly the log.
+
+A witness that never leaves writes down every event of the lobby. All others check against
+it what they were given: each offset once, in order, the same event; a gap only where they
+were told `recovered: false`, and then the snapshot is what the witness's events add up to.
+"""
+
+import random
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+import trio
+from attrs import define, field
+
+from llm.provider import Item, Request, Usage
+from tests.hubs import PATIENCE, Closed, Native, Running, running_hub
+from tests.scripted import Scripted
+
+Event = tuple[str, dict[str, Any]]
+
+
+@define
+class Replica:
+    """What a client knows of the lobby, from a snapshot and the events since."""
+
+    epoch: str = ""
+    offset: int = -1
+    messages: dict[str, dict[str, Any]] = field(factory=dict)
+
+    def take_snapshot(self, result: dict[str, Any]) -> None:
+        if result["recovered"]:
+            assert (result["epoch"], result["offset"]) == (self.epoch, self.offset)
+            assert result["messages"] == []
+            return
+        self.epoch, self.offset = result["epoch"], result["offset"]
+        known = [*result["messages"], *result["replies"]]
+        self.messages = {one["id"]: dict(one) for one in sorted(known, key=lambda one: one["id"])}
+
+    def take(self, name: str, payload: dict[str, Any]) -> None:
+        if "offset" not in payload or payload.get("inbox"):
+            return
+        assert payload["offset"] == self.offset + 1
+        self.offset += 1
+        if name in {"message", "message_start"}:
+            self.messages[payload["message"]["id"]] = dict(payload["message"])
+        elif name == "token" and payload["id"] in self.messages:
+            self.messages[payload["id"]]["text"] += payload["text"]
+        elif name == "message_end" and payload["id"] in self.messages:
+            self.messages[payload["id"]] |= {k: payload[k] for k in ("status", "html")}
+        elif name == "message_removed":
+            self.messages.pop(payload["id"], None)
+
+    def shown(self) -> list[tuple[str, str, str, str]]:
+        """The newest messages, as a reader sees them."""
+        newest = sorted(self.messages)[-20:]
+        return [(id, *(self.messages[id][k] for k in ("text", "status", "html"))) for id in newest]
+
+
+@define
+class Wanderer:
+    """A client that behaves at random; `seen` are the events it was given, by place."""
+
+    running: Running
+    chance: random.Random
+    replica: Replica = field(factory=Replica)
+    seen: dict[tuple[str, int], Event] = field(factory=dict)
+    resumed: int = 0
+    lost: int = 0
+
+    async def wander(self, until: trio.Event) -> None:
+        while not until.is_set():
+            async with self.running.connect() as client:
+                await self.visit(client, until)
+
+    async def visit(self, client: Native, until: trio.Event) -> None:
+        try:
+            await self.join(client)
+            for _ in range(self.chance.randrange(1, 8)):
+                if until.is_set():
+                    return
+                await self.act(client)
+        except Closed as closed:
+            assert closed.code == 4008, closed
+
+    async def join(self, client: Native) -> None:
+        since = None
+        if self.replica.epoch and self.chance.random() < 0.9:
+            since = {"epoch": self.replica.epoch, "offset": self.replica.offset}
+        result = await client.call("join_room", room="lobby", since=since)
+        self.resumed += result["recovered"]
+        self.lost += since is not None and not result["recovered"]
+        self.drain(client, keep=False)
+        self.replica.take_snapshot(result)
+
+    def drain(self, client: Native, *, keep: bool = True) -> None:
+        while client.events:
+            name, payload = client.events.popleft()
+            if keep:
+                self.note(name, payload)
+
+    def note(self, name: str, payload: dict[str, Any]) -> None:
+        self.replica.take(name, payload)
+        if "offset" in payload:
+            self.seen[self.replica.epoch, payload["offset"]] = (name, payload)
+
+    async def act(self, client: Native) -> None:
+        what = self.chance.choice(["read", "read", "stall", "speak", "leave"])
+        if what == "read":
+            for _ in range(self.chance.randrange(1, 40)):
+                with trio.move_on_after(0.05):
+                    self.note(*(await client.next()))
+        elif what == "stall":
+            await trio.sleep(self.chance.random() * 0.3)
+        elif what == "speak":
+            with trio.move_on_after(5):
+                await client.prompt("lobby", f"word {self.chance.random()}")
+            self.drain(client)
+        elif what == "leave":
+            await client.call("leave_room", room="lobby")
+            self.drain(client)
+            await self.join(client)
+
+
+@define
+class Witness:
+    """Writes down everything."""
+
+    replica: Replica = field(factory=Replica)
+    log: dict[tuple[str, int], Event] = field(factory=dict)
+
+    async def watch(self, client: Native, idle: float) -> None:
+        """Read until nothing came for `idle` seconds."""
+        while True:
+            with trio.move_on_after(idle) as quiet:
+                name, payload = await client.next()
+            if quiet.cancelled_caught:
+                return
+            self.replica.take(name, payload)
+            if "offset" in payload:
+                self.log[self.replica.epoch, payload["offset"]] = (name, payload)
+
+
+@pytest.mark.parametrize("window", [20_000, 1 << 20])
+@pytest.mark.parametrize("rollup", [0, 25])
+async def test_everybody_ends_with_exactly_the_log(window: int, rollup: float) -> None:
+    chance = random.Random(f"{window} {rollup}")
+
+    async def chatty(_request: Request) -> AsyncGenerator[Item, None]:
+        for n in range(chance.randrange(5, 60)):
+            yield f"{n} " * chance.randrange(1, 40)
+            if chance.random() < 0.3:
+                await trio.sleep(chance.random() * 0.02)
+        yield Usage(model="script")
+
+    async with (
+        running_hub(Scripted(chatty), window=window, rollup=rollup, grace=60) as running,
+        running.connect() as client,
+    ):
+        witness = Witness()
+        witness.replica.take_snapshot(await client.call("join_room", room="lobby"))
+        wanderers = [Wanderer(running, random.Random(seed)) for seed in range(12)]
+        over = trio.Event()
+        async with trio.open_nursery() as nursery:
+            for one in wanderers:
+                nursery.start_soon(one.wander, over)
+
+            async def end() -> None:
+                await trio.sleep(4)
+                over.set()
+
+            nursery.start_soon(end)
+            await witness.watch(client, idle=2.0)
+        await witness.watch(client, idle=0.5)
+        assert len(witness.log) > 200
+        for one in wanderers:
+            for place, event in one.seen.items():
+                assert witness.log[place] == event
+        assert sum(one.resumed for one in wanderers) > 20
+        if window < 100_000:
+            assert sum(one.lost for one in wanderers) > 0
+        # Whoever comes now, anew or from where they were, knows what the witness knows.
+        for one in wanderers:
+            async with running.connect() as late:
+                await one.join(late)
+                with trio.fail_after(PATIENCE):
+                    head = (await late.call("join_room", room="lobby"))["offset"]
+                    one.drain(late)
+                    while one.replica.offset < head:
+                        one.note(*(await late.next()))
+            assert one.replica.shown() == witness.replica.shown()
