@@ -21,7 +21,7 @@ from pathlib import Path
 import trio
 
 from hub.hub import Hub
-from hub.records import Character
+from hub.presets import load as load_presets
 from hub.settings import Settings
 from hub.store.opening import open_store
 from hub.web.http import Site, serve_connection
@@ -64,7 +64,8 @@ async def run(settings: Settings, choice: Choice, announce: Callable[[str], None
         announce: called once with the URL when connections are accepted.
 
     Raises:
-        StoreError, SetupError, ListenError, OSError: it can't be started; the text says why.
+        PresetError, StoreError, SetupError, ListenError, OSError: it can't be started; the text
+            says why.
 
     """
     async with serving(settings, choice) as url:
@@ -78,12 +79,12 @@ async def run(settings: Settings, choice: Choice, announce: Callable[[str], None
 @asynccontextmanager
 async def serving(settings: Settings, choice: Choice) -> AsyncIterator[str]:
     """Have the hub serve while the block runs; yields its URL."""
+    presets = load_presets([Path(settings.presets)] if settings.presets else [])
     settings.data.mkdir(parents=True, exist_ok=True)
     where = settings.database or settings.data / "hubbub.db"
     listeners = await open_listeners(settings.host, settings.port)
     async with open_store(where) as store, opened(choice) as provider:
         chance = random.Random()  # noqa: S311 - names and turns, no secrets
-        presets = [Character("assistant", "Assistant", emoji="✨")]
         hub = Hub(settings, store, provider, presets=presets, chance=chance)
         site = build_site(hub, settings, chance)
         async with open_to_all(hub, site, listeners) as url:

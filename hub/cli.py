@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from hub import __version__, app
+from hub.presets import PresetError
 from hub.settings import SettingError, Settings, environment, option, read, variable
 from hub.store.contract import StoreError
 from hub.web.listener import ListenError
@@ -44,7 +45,7 @@ def _sentence(error: Exception) -> str | None:
     """Put what is wrong with the start into words; None if it is a fault of the program."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    if isinstance(error, SettingError | SetupError | StoreError | ListenError):
+    if isinstance(error, SettingError | PresetError | SetupError | StoreError | ListenError):
         return str(error)
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."

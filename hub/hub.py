@@ -28,12 +28,22 @@ from hub.errors import BadRequest, Close, Conflict, Forbidden, NotFound, TooMany
 from hub.ids import Ids, secret_id
 from hub.log import Log
 from hub.names import clean
+from hub.presets import ASSISTANT, Presets
 from hub.pump import Pump
 from hub.records import LOBBY, Character, Message, Room, Session, User
 from hub.rollup import Rollup
-from hub.room import LiveRoom, Services, Snapshot, now
+from hub.room import LiveRoom, Services, Snapshot, now, system_notice
 from hub.settings import Settings
-from hub.store.contract import AddMember, Change, RemoveRoom, SaveRoom, SaveUser, Store, StoreError
+from hub.store.contract import (
+    AddMember,
+    AddMessage,
+    Change,
+    RemoveRoom,
+    SaveRoom,
+    SaveUser,
+    Store,
+    StoreError,
+)
 from hub.wire.frames import ping_frame
 from hub.wire.tuples import TUPLES
 from llm.provider import Provider
@@ -70,14 +80,14 @@ class Hub:
         store: Store,
         provider: Provider,
         *,
-        presets: Sequence[Character],
+        presets: Presets,
         chance: random.Random,
     ) -> None:
         self.settings = settings
         self.store = store
         self.provider = provider
         self.chance = chance
-        self.presets = {one.id: one for one in presets}
+        self.presets = presets
         self.pump = Pump()
         self.rollup = Rollup(settings.rollup / 1000)
         self._people: dict[str, _Person] = {}
@@ -195,6 +205,11 @@ class Hub:
 
     # ── rooms ────────────────────────────────────────────────────────────────────────
 
+    async def record(self, id: str) -> Room | None:
+        """Return a room's settings, live or not; None if there is none."""
+        room = self._rooms.get(id)
+        return room.record if room is not None else await self._asked(self.store.room(id))
+
     async def room(self, id: str) -> LiveRoom:
         """Return the live room, opening it if need be.
 
@@ -229,7 +244,8 @@ class Hub:
             return room
         if await self._asked(self.store.is_member(id, user.id)):
             return room
-        if record.visibility == "link" and record.invite and invite == record.invite:
+        # A game's id is its invite.
+        if record.visibility == "link" and record.invite and record.invite in {invite, id}:
             await self._keep(AddMember(id, user.id))
             return room
         raise NotFound("There is no such room, or you need an invite.", code="no_room")
@@ -287,13 +303,7 @@ class Hub:
 
     async def new_room(self, user: User, command: CreateRoom) -> Room:
         """Make and store a room that belongs to the user."""
-        mine = [
-            room for room in await self._asked(self.store.rooms(user.id)) if room.owner == user.id
-        ]
-        if len(mine) >= self.settings.rooms_per_user:
-            raise TooMany(
-                f"You own {len(mine)} rooms already; delete one first.", code="too_many_rooms"
-            )
+        await self._check_owned(user)
         visibility = command.visibility or "private"
         cast = (
             self._cast(command.characters) if command.characters is not None else self._plain_cast()
@@ -312,6 +322,43 @@ class Hub:
         )
         await self._keep(SaveUser(user), SaveRoom(record), AddMember(record.id, user.id))
         return record
+
+    async def new_game(
+        self, scenario: str, cast: Sequence[NewCharacter], owner: User | None
+    ) -> Room:
+        """Make and store a room for clients that know it as a game; its id is its invite."""
+        if owner is not None:
+            await self._check_owned(owner)
+        id = secret_id()
+        players = self._cast(list(cast))
+        names = ", ".join(one.name for one in players)
+        record = Room(
+            id=id,
+            title=f"Game: {names}"[: self.settings.title_chars],
+            scenario=self._bounded(scenario, "scenario"),
+            cast=players,
+            visibility="link",
+            owner=owner.id if owner else None,
+            invite=id,
+            game=True,
+            pace=self.settings.pace,
+            at=now(),
+        )
+        notice = system_notice(self._services.ids.new(), id, f"Game started! Players: {names}")
+        changes: list[Change] = [SaveRoom(record), AddMessage(notice)]
+        if owner is not None:
+            changes += [SaveUser(owner), AddMember(id, owner.id)]
+        await self._keep(*changes)
+        return record
+
+    async def _check_owned(self, user: User) -> None:
+        mine = [
+            room for room in await self._asked(self.store.rooms(user.id)) if room.owner == user.id
+        ]
+        if len(mine) >= self.settings.rooms_per_user:
+            raise TooMany(
+                f"You own {len(mine)} rooms already; delete one first.", code="too_many_rooms"
+            )
 
     async def rooms(self, user: User) -> list[Room]:
         """Return the rooms that the user may see, the lobby first."""
@@ -378,7 +425,7 @@ class Hub:
         return text
 
     def _plain_cast(self) -> list[Character]:
-        return [self.presets["assistant"]]
+        return [self.presets.characters[ASSISTANT]]
 
     def _cast(self, wanted: Cast) -> list[Character]:
         if len(wanted) > self.settings.cast:
@@ -389,14 +436,17 @@ class Hub:
         names = [one.name.casefold() for one in cast]
         if len(set(names)) < len(names):
             raise BadRequest("Two characters of a room can't have the same name.", code="same_name")
+        if len({one.id for one in cast}) < len(cast):
+            raise BadRequest("Two characters of a room can't have the same id.", code="same_id")
         return cast
 
     def _character(self, wanted: str | NewCharacter) -> Character:
         if isinstance(wanted, str):
-            if wanted not in self.presets:
+            if wanted not in self.presets.characters:
                 raise BadRequest(f"There is no character “{wanted}”.", code="no_character")
-            return self.presets[wanted]
-        for text in (wanted.personality, wanted.backstory, wanted.instructions, wanted.greeting):
+            return self.presets.characters[wanted]
+        texts = (wanted.klass, wanted.personality, wanted.backstory, wanted.instructions)
+        for text in (*texts, wanted.greeting):
             self._bounded(text, "character's text")
         return Character(
             id=wanted.id or self._services.ids.new(),

@@ -32,7 +32,7 @@ from hub.events import (
 from hub.ids import Ids
 from hub.lane import Lane
 from hub.log import Log
-from hub.markup import render_apart
+from hub.markup import render, render_apart
 from hub.records import Author, Character, Member, Message, Room, User
 from hub.reply import Reply
 from hub.rollup import Rollup
@@ -499,6 +499,21 @@ class LiveRoom:
             return False
         self._nursery.start_soon(lane.run)
         return True
+
+
+def system_notice(id: str, room: str, text: str) -> Message:
+    """Return a message that nobody said: the hub tells it."""
+    return Message(
+        id=id,
+        room=room,
+        author=Author("system", "System", "system"),
+        text=text,
+        html=render(text),
+        at=now(),
+        status="done",
+        demo=False,
+        private=False,
+    )
 
 
 def as_member(character: Character) -> Member:

@@ -30,7 +30,7 @@ from trio_websocket import WebSocketConnection, open_websocket
 
 from hub.app import build_site, open_to_all
 from hub.hub import Hub
-from hub.records import Character
+from hub.presets import Presets, load
 from hub.settings import Settings
 from hub.store.contract import Store
 from hub.store.memory import MemoryStore
@@ -44,7 +44,7 @@ PATIENCE = 10.0
 
 Frame = dict[str, Any]
 
-PRESETS = (Character("assistant", "Assistant", emoji="✨"),)
+PRESETS = load()
 
 
 class Refusal(Exception):
@@ -276,7 +276,7 @@ async def running_hub(
     provider: Provider | None = None,
     *,
     store: Store | None = None,
-    presets: Sequence[Character] = PRESETS,
+    presets: Presets = PRESETS,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """Have a hub serve while the block runs.
@@ -284,7 +284,7 @@ async def running_hub(
     Args:
         provider: the model; one that repeats what it is told, if left out.
         store: a fresh one in memory, if left out.
-        presets: the characters that come with it.
+        presets: the characters and scenarios that come with it.
         settings: those that differ from the defaults.
 
     """

@@ -17,6 +17,7 @@ from hub.hub import Hub
 from hub.names import clean
 from hub.records import Answer, Session, User, Visibility
 from hub.store.contract import StoreError
+from hub.web.game_routes import GameApi
 from hub.web.sessions import COOKIE, Doors, Sessions, Visitor
 from hub.wire.tuples import explain
 
@@ -63,10 +64,14 @@ class Api:
     def app(self) -> Starlette:
         """Return the ASGI app."""
         route = self._route
+        games = GameApi(self._hub)
         return Starlette(
             routes=[
                 route("/api/session", GET=self.session, POST=self.set_name, DELETE=self.log_out),
-                route("/api/characters", GET=self.characters),
+                route("/api/characters", GET=games.characters),
+                route("/api/scenarios", GET=games.scenarios),
+                route("/api/game/start", POST=games.start),
+                route("/api/game/message", POST=games.message),
                 route("/api/rooms", GET=self.rooms, POST=self.create_room),
                 route(
                     "/api/rooms/{id}",
@@ -156,10 +161,6 @@ class Api:
         )
 
     # ── rooms ────────────────────────────────────────────────────────────────────────
-
-    async def characters(self, _request: Request) -> Response:
-        """List the presets."""
-        return json_response(list(self._hub.presets.values()))
 
     async def rooms(self, request: Request) -> Response:
         """List the rooms that the user may see."""

@@ -13,12 +13,14 @@ from hub.errors import BadRequest, HubError, NotFound
 from hub.hub import Hub
 from hub.ids import secret_id
 from hub.names import guest_name
+from hub.object_conversation import ObjectConversation
 from hub.records import User
 from hub.stream import SocketEdge
 from hub.web.http import Takeover
 from hub.web.messages import Answer, Request
 from hub.web.sessions import COOKIE, Doors, Sessions, Visitor
 from hub.wire.dialect import Dialect
+from hub.wire.objects import WHOLE
 from hub.wire.tuples import SUBPROTOCOL, TUPLES
 
 logger = logging.getLogger(__name__)
@@ -118,10 +120,11 @@ class Sockets:
         return User(secret_id(), guest_name(self._hub.chance))
 
     def _dialect(self, subprotocol: str | None) -> Dialect:
-        return TUPLES
+        return TUPLES if subprotocol == SUBPROTOCOL else WHOLE
 
     def _conversation(self, subprotocol: str | None) -> Conversation:
-        return TupleConversation(self._hub)
+        tuples = subprotocol == SUBPROTOCOL
+        return TupleConversation(self._hub) if tuples else ObjectConversation(self._hub)
 
 
 def cookie_of(header: str | None) -> str | None:
