@@ -21,7 +21,7 @@ from hub.events import TurnChanged
 from hub.markup import render_apart
 from hub.records import Character, Ending, Message, Usage
 from hub.reply import Reply
-from hub.scene import persona_of, scene_of
+from hub.scene import heard, persona_of, scene_of
 from hub.turns import Agenda, Turn, Waiting, addressed
 from llm import provider as llm
 from llm.character import assemble
@@ -43,6 +43,7 @@ class _Again:
     reply: Reply
     character: Character
     before: str
+    prompts: tuple[Waiting, ...]
 
 
 class Lane:
@@ -90,7 +91,9 @@ class Lane:
         )
         self._room.remove(old.id, self.to)
         reply = self._room.begin(message, self.to)
-        self._again = _Again(reply, character, old.id)
+        # Its text is not at hand; only what characters do on particular inputs needs it.
+        prompts = (Waiting(old.reply_to, ""),) if old.reply_to else ()
+        self._again = _Again(reply, character, old.id, prompts)
         self._start()
         await reply.begun.wait()  # the store's own deadlines bound this
         return message
@@ -150,7 +153,7 @@ class Lane:
         if self._again:
             again, self._again = self._again, None
             self._show("running")
-            await self._speak(again.character, again.reply, again.before, ())
+            await self._speak(again.character, again.reply, again.before, again.prompts)
             self._show("done")
             return
         record = self._room.record
@@ -163,14 +166,13 @@ class Lane:
     async def _replies(self, turn: Turn) -> None:
         prompt = turn.prompts[-1].id if turn.prompts else None
         awaited = self._awaited.get(prompt or "")
-        asked = [one.text for one in turn.prompts]
         while speaker := self._agenda.speaker:
             text = ""
             character = self._room.character(speaker)
             if character is not None:
                 client = awaited.client if awaited else None
                 reply = self._room.new_reply(character, self.to, prompt, besides=client)
-                await self._speak(character, reply, reply.id, asked)
+                await self._speak(character, reply, reply.id, turn.prompts)
                 text = reply.so_far().text
                 if awaited:
                     awaited.replies.append(reply.so_far())
@@ -179,12 +181,12 @@ class Lane:
                 await trio.sleep(self._room.record.pace / 1000)
 
     async def _speak(
-        self, character: Character, reply: Reply, before: str, asked: Sequence[str]
+        self, character: Character, reply: Reply, before: str, prompts: Sequence[Waiting]
     ) -> None:
         try:
             await reply.begun.wait()
             with reply.scope:
-                request, others = await self._request(character, before, asked)
+                request, others = await self._request(character, before, prompts)
                 usage = await self._stream(request, reply, SpeakerGuard(character.name, others))
                 await render_apart(reply.so_far().text)  # long ones not within `end`
                 self._end(reply, usage)
@@ -200,15 +202,16 @@ class Lane:
         await reply.shown.wait()  # the store's own deadlines bound this
 
     async def _request(
-        self, character: Character, before: str, asked: Sequence[str]
+        self, character: Character, before: str, prompts: Sequence[Waiting]
     ) -> tuple[llm.Request, tuple[str, ...]]:
         room, services = self._room, self._room.services
-        past = [
-            message
-            for message in await room.transcript.newest(self.to, PAST)
-            if message.id < before and message.status not in {"running", "failed"}
-        ]
-        people = tuple(member.name for member in room.people)
+        newest = await room.transcript.newest(self.to, PAST)
+        past = heard(newest, before, [one.id for one in prompts], self._agenda.waiting)
+        humans = [one.author for one in past if one.author.kind == "human"]
+        here = [member.name for member in room.people]
+        # Who has left is not spoken for either.
+        people = tuple(dict.fromkeys([*here, *(one.name for one in reversed(humans))]))
+        asked = [one.text for one in prompts if one.text]
         scene = scene_of(room.record, character, people, past, asked)
         settings = services.settings
         budget = max(settings.context_tokens - settings.max_tokens, settings.context_tokens // 4)
@@ -219,7 +222,7 @@ class Lane:
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             stop=prompt.stop,
-            asker=past[-1].author.id if past else "",
+            asker=humans[-1].id if humans else "",
             private=self.to is not None,
         )
         return request, (*scene.cast, *people)

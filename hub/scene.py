@@ -1,6 +1,6 @@
 """From a room's records to what a model is asked: personas, lines, scenes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from hub.records import Character, Message, Room
 from llm.character import Line, Scene
@@ -17,6 +17,44 @@ def persona_of(character: Character) -> Persona:
         instructions=character.instructions,
         rules=tuple(Rule(one.when, one.then) for one in character.triggers),
     )
+
+
+def heard(
+    messages: Sequence[Message],
+    before: str,
+    prompts: Sequence[str],
+    waiting: Container[str],
+) -> list[Message]:
+    """Return what a reply may know, in the order in which it was answered.
+
+    A prompt that had to wait for its turn stands where that turn began, after the replies of
+    the turn before; one that still waits is not known yet. So turns never mix.
+
+    Args:
+        messages: the newest of the room, oldest first.
+        before: the reply's id.
+        prompts: ids of what it answers.
+        waiting: ids of prompts that no turn has taken up yet.
+
+    """
+    place: dict[str, str] = {}
+    for one in messages:
+        if one.reply_to:
+            place.setdefault(one.reply_to, one.id)
+    if prompts:
+        place |= dict.fromkeys(prompts, min(place.get(prompts[-1], before), before))
+
+    def order(message: Message) -> tuple[str, str]:
+        return place.get(message.id, message.id), message.id
+
+    known = [
+        one
+        for one in messages
+        if order(one)[0] <= before
+        and one.id not in waiting
+        and one.status not in {"running", "failed"}
+    ]
+    return sorted(known, key=order)
 
 
 def scene_of(
