@@ -38,6 +38,7 @@ const CHANGES = {
   welcome: () => (status.render(), sidebar.refresh(), transcript.showPending(), nextFrame(showMembers)),
   user: () => (sidebar.refresh(), nextFrame(showMembers), transcript.change({ kind: "reset" })),
   rooms: () => (sidebar.refresh(), nextFrame(showMembers), composer.render(), hideInvite()),
+  gone: ({ id }) => (sidebar.refresh(), leaveAddress(id)),
   unread: () => sidebar.refresh(),
   outbox: ({ room }) => room.id === hub.current && (transcript.showPending(), composer.render()),
   current: showRoom,
@@ -76,6 +77,11 @@ function go(id) {
 function hideInvite() {
   if (!new URLSearchParams(location.search).has("invite") || !hub.connection.open) return;
   history.replaceState({}, "", address(hub.current));
+}
+
+/** An address that leads nowhere should not be the one that is reloaded. */
+function leaveAddress(id) {
+  if (new URLSearchParams(location.search).get("room") === id) history.replaceState({}, "", "/");
 }
 
 const address = (id) => (id === LOBBY ? "/" : `/?room=${encodeURIComponent(id)}`);

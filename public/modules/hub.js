@@ -1,7 +1,6 @@
 /**
  * What the page knows of the hub, kept right: which rooms are followed, from where, and what
- * is unread. Views listen to changes: { kind: "user" | "rooms" | "current" | "room" | "state"
- * | "toast" | "outbox" | "welcome", … }.
+ * is unread. Views listen to changes: { kind, … }; script.js lists the kinds.
  */
 
 import { Connection } from "./connection.js";
@@ -132,7 +131,7 @@ export class Hub {
     this.rooms.delete(id);
     this.listed = this.listed.filter((other) => other !== id);
     this.memory.forget(id);
-    this.emit({ kind: "rooms" });
+    this.emit({ kind: "gone", id });
     if (this.current === id) this.open(LOBBY);
   }
 
@@ -201,7 +200,7 @@ export class Hub {
     if (!payload?.room) return;
     const room = this.rooms.get(payload.room);
     if (payload.inbox) this.#fromInbox(name, payload, room);
-    else if (!room) this.early?.push([name, payload]);
+    else if (!room) return; // one that we left, or don't follow
     else if (room.joining) room.held.push([name, payload]);
     else if (payload.offset === undefined) this.#apply(room, name, payload);
     else this.#fromLog(room, name, payload);
@@ -276,11 +275,8 @@ export class Hub {
   // What people do. Each rejects with an error whose message can be shown.
 
   async createRoom(settings) {
-    this.early = []; // events of the new room may overtake the answer
     const result = await this.connection.request("create_room", settings);
     const room = this.room(result.room.id);
-    room.held = this.early.filter(([, payload]) => payload.room === room.id);
-    this.early = null;
     this.#joined(room, result);
     await this.open(room.id);
     return room;

@@ -12,6 +12,7 @@ export const t = {
 
   // Connection
   connecting: "Connecting…",
+  lost: "Connection lost. The page comes back by itself.",
   lostRetrying: (seconds) =>
     seconds > 0 ? `Connection lost. Trying again in ${seconds} s…` : "Connection lost. Trying again…",
   noServer: (seconds) =>

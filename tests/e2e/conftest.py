@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
@@ -37,7 +37,7 @@ PATIENCE_MS = 20_000
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
     if pyfuncitem.get_closest_marker("browser") is None:
         return None
-    thread: ThreadPoolExecutor = pyfuncitem.funcargs["browser_thread"]
+    thread = cast(ThreadPoolExecutor, pyfuncitem.funcargs["browser_thread"])
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     thread.submit(pyfuncitem.obj, **arguments).result()
     return True

@@ -1,6 +1,7 @@
 """How it looks: pictures for people to judge, and what a machine can tell of it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -11,7 +12,7 @@ from tests.server import Server
 
 pytestmark = pytest.mark.browser
 
-SCREENS = {
+SCREENS: dict[str, dict[str, Any]] = {
     "phone": {
         "viewport": {"width": 360, "height": 740},
         "has_touch": True,

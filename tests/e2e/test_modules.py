@@ -1,5 +1,8 @@
 """The page's pure modules, in the browser that runs them."""
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import pytest
 from playwright.sync_api import Page
 
@@ -8,13 +11,15 @@ from tests.server import Server
 
 pytestmark = pytest.mark.browser
 
+Run: TypeAlias = Callable[[str, str], Any]
+
 
 @pytest.fixture
-def run(people: People, server: Server):  # type: ignore[no-untyped-def]
+def run(people: People, server: Server) -> Run:
     """Run a function body with a module's exports as `m`; must be called in the test."""
     pages: list[Page] = []
 
-    def call(module: str, body: str) -> object:
+    def call(module: str, body: str) -> Any:
         if not pages:
             pages.append(people.open(server.url))
         script = f"async () => {{ const m = await import('/modules/{module}'); {body} }}"
@@ -23,7 +28,7 @@ def run(people: People, server: Server):  # type: ignore[no-untyped-def]
     return call
 
 
-def test_pauses_grow_and_are_capped_and_jittered(run) -> None:  # type: ignore[no-untyped-def]
+def test_pauses_grow_and_are_capped_and_jittered(run: Run) -> None:
     low, high = run(
         "backoff.js",
         """return [() => 0, () => 1].map((random) =>
@@ -34,7 +39,7 @@ def test_pauses_grow_and_are_capped_and_jittered(run) -> None:  # type: ignore[n
     assert run("backoff.js", "return m.pause(0, { random: () => 0, overloaded: true })") >= 2500
 
 
-def test_a_cursor_gives_each_event_once_and_in_order(run) -> None:  # type: ignore[no-untyped-def]
+def test_a_cursor_gives_each_event_once_and_in_order(run: Run) -> None:
     got = run(
         "cursor.js",
         """const c = new m.Cursor("e", 5);
@@ -52,7 +57,7 @@ def test_a_cursor_gives_each_event_once_and_in_order(run) -> None:  # type: igno
     ]
 
 
-def test_the_outbox_keeps_order_and_txn(run) -> None:  # type: ignore[no-untyped-def]
+def test_the_outbox_keeps_order_and_txn(run: Run) -> None:
     got = run(
         "outbox.js",
         """const kept = {};
@@ -70,24 +75,25 @@ def test_the_outbox_keeps_order_and_txn(run) -> None:  # type: ignore[no-untyped
     assert got == ["2", True, 0, 0]
 
 
-def test_events_over_a_snapshot_equal_a_fresh_snapshot(run) -> None:  # type: ignore[no-untyped-def]
+def test_events_over_a_snapshot_equal_a_fresh_snapshot(run: Run) -> None:
     early, late = run(
         "state.js",
         """
         const author = (id, kind) => ({ id, name: id, kind });
         const message = (id, text, more) => ({ id, room: "r", author: author("ada", "human"), text,
-          html: text, at: "2026-01-01T00:00:00Z", status: "done", demo: false, private: false, ...more });
-        const reply = (id, text, status) => message(id, text, { author: author("bot", "character"), status });
+          html: text, at: "2026-01-01T00:00:00Z", status: "done", demo: false, private: false,
+          ...more });
+        const reply = (id, text, status) =>
+          message(id, text, { author: author("bot", "character"), status });
         const room = m.newRoom("r");
-        const base = { room: { id: "r", title: "R" }, members: [], messages: [message("1", "hi")],
-          replies: [reply("2", "so f", "running")] };
-        m.applySnapshot(room, base);
+        m.applySnapshot(room, { room: { id: "r", title: "R" }, members: [],
+          messages: [message("1", "hi")], replies: [reply("2", "so f", "running")] });
         for (const [name, payload] of [
           ["token", { id: "2", text: "ar" }],
           ["token", { id: "nowhere", text: "x" }],
           ["message", { message: message("4", "later") }],
           ["message", { message: message("3", "between") }],
-          ["message_end", { id: "2", status: "done", html: "so far", usage: null, error: undefined }],
+          ["message_end", { id: "2", status: "done", html: "so far", usage: null }],
           ["token", { id: "2", text: "too late" }],
           ["message_start", { message: reply("5", "", "running") }],
           ["message_removed", { id: "1" }],
@@ -98,18 +104,20 @@ def test_events_over_a_snapshot_equal_a_fresh_snapshot(run) -> None:  # type: ig
           ["an_event_of_tomorrow", {}],
         ]) m.applyEvent(room, name, payload);
         const fresh = m.newRoom("r");
-        m.applySnapshot(fresh, { room: { id: "r", title: "New" }, members: [author("ben", "human")],
-          messages: [message("3", "between"), message("4", "later"), { ...reply("2", "so far", "done"), usage: null }],
+        m.applySnapshot(fresh, { room: { id: "r", title: "New" },
+          members: [author("ben", "human")],
+          messages: [{ ...reply("2", "so far", "done"), usage: null },
+            message("3", "between"), message("4", "later")],
           replies: [reply("5", "", "running")] });
-        const show = (r) => JSON.stringify([r.info, r.order, r.order.map((id) => r.messages.get(id)),
-          [...r.members.values()]]);
+        const show = (r) => JSON.stringify([r.info, r.order,
+          r.order.map((id) => r.messages.get(id)), [...r.members.values()]]);
         return [show(room), show(fresh)];
         """,
     )
     assert early == late
 
 
-def test_who_is_addressed(run) -> None:  # type: ignore[no-untyped-def]
+def test_who_is_addressed(run: Run) -> None:
     got = run(
         "view/mentions.js",
         """const cast = ["Ann", "Ann Lee", "Bo"].map((name) => ({ name }));
@@ -119,14 +127,17 @@ def test_who_is_addressed(run) -> None:  # type: ignore[no-untyped-def]
     assert got == [["Ann Lee"], ["Ann", "Bo"], [], [], []]
 
 
-def test_long_streams_cost_the_same_per_token(run) -> None:  # type: ignore[no-untyped-def]
+def test_long_streams_cost_the_same_per_token(run: Run) -> None:
     """Each flush touches only the last line: nodes are appended, none is made anew."""
     got = run(
         "view/streaming.js",
         """const box = document.createElement("div");
            const stream = new m.Streaming(box, "first\\nline");
            const [first] = box.childNodes;
-           for (let n = 0; n < 2000; n += 1) { stream.push(`w${n} `); if (n % 10 === 0) stream.push("\\n"); }
+           for (let n = 0; n < 2000; n += 1) {
+             stream.push(`w${n} `);
+             if (n % 10 === 0) stream.push("\\n");
+           }
            stream.flush();
            const removed = box.firstChild !== first;
            return [removed, box.children.length, box.lastChild.childNodes.length < 3];""",

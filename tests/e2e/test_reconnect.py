@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from tests.e2e.conftest import People
 from tests.e2e.relay import Relay
@@ -76,3 +76,44 @@ def test_what_was_not_sent_survives_a_reload(
         ada.reload()
         expect(message(ada, "From the outbox")).to_have_count(1)
         expect(ada.locator("#pending .message")).to_have_count(0)
+
+
+def test_a_frame_that_got_lost_is_fetched_again(people: People, server: Server) -> None:
+    """Offsets rise by one: a gap is seen at once, and filled from the log."""
+    ada = people.open(server.url)
+    dropped: list[str] = []
+
+    def lossy(near: WebSocketRoute) -> None:
+        far = near.connect_to_server()
+
+        def pass_on(frame: str | bytes) -> None:
+            text = str(frame)
+            if text.startswith('["token"') and len(dropped) < 2:
+                dropped.append(text)
+            else:
+                near.send(frame)
+
+        far.on_message(pass_on)
+
+    ada.route_web_socket("**/ws?*", lossy)
+    ada.reload()
+    say(ada, "Say it whole")
+    reply = reply_to(ada, "Say it whole")
+    ended(reply)
+    assert len(dropped) == 2
+    assert kept_text(ada, reply) == stored_text(ada, reply)
+
+
+def test_who_was_logged_out_does_not_come_back(people: People, server: Server) -> None:
+    ada = people.open(server.url)
+    ada.evaluate(
+        """async () => {
+          const { csrf } = await (await fetch("/api/session")).json();
+          await fetch("/api/session", { method: "DELETE", headers: { "X-CSRF-Token": csrf } });
+        }"""
+    )
+    expect(ada.locator("#connection")).to_contain_text("logged out")
+    expect(ada.locator("#retry")).to_have_text("Reload")
+    ada.locator("#retry").click()
+    expect(ada.locator("#member-list .member", has_text="you")).to_be_visible()
+    expect(ada.locator("#connection")).to_be_hidden()

@@ -181,14 +181,15 @@ export function pendingView(item, user, { retry, discard }) {
         h("button", { type: "button", class: "small-button", onclick: () => discard(item) }, t.discard),
       )
     : h("div", { class: "foot" }, h("span", { class: "mark sending" }, t.sending));
+  const whisper = item.reply === "me" && h("span", { class: "tag whisper-tag" }, icon("lock"), t.onlyYou);
   return h(
     "li",
-    { class: "message human own pending", "data-txn": item.txn },
+    { class: `message human own pending${whisper ? " whisper" : ""}`, "data-txn": item.txn },
     avatar({ name: user.name, kind: "human" }),
     h(
       "div",
       { class: "content" },
-      h("div", { class: "head" }, h("span", { class: "name" }, user.name), h("span", { class: "tag you" }, t.you)),
+      h("div", { class: "head" }, h("span", { class: "name" }, user.name), h("span", { class: "tag you" }, t.you), whisper),
       h("div", { class: "body plain", dir: "auto" }, item.text),
       state,
     ),

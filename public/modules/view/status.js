@@ -21,9 +21,9 @@ export class Status {
     const [text, action] = this.#words();
     this.bar.hidden = !text;
     document.body.classList.toggle("offline", this.hub.line.name !== "open");
-    // Only what changed is read out; the seconds are for the eye.
-    const shown = $("#connection-text");
-    if (shown.textContent !== text) shown.textContent = text;
+    setText($("#connection-text"), text);
+    // The seconds are for the eye: read out is only that it went, and that it is back.
+    setText($("#connection-said"), this.#said(text));
     const button = $("#retry");
     button.hidden = !action;
     button.textContent = action;
@@ -42,6 +42,12 @@ export class Status {
     return [t.connecting, ""];
   }
 
+  #said(text) {
+    const { name, first } = this.hub.line;
+    if (name === "open" || name === "ended" || first) return text;
+    return t.lost;
+  }
+
   #demo() {
     $("#demo").hidden = !this.hub.llm?.demo;
   }
@@ -52,4 +58,8 @@ export class Status {
     while (this.notes.childElementCount > 3) this.notes.firstElementChild.remove();
     setTimeout(() => note.remove(), NOTE);
   }
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
