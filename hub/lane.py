@@ -175,7 +175,7 @@ class Lane:
                 await self._speak(character, reply, reply.id, turn.prompts)
                 text = reply.so_far().text
                 if awaited:
-                    awaited.replies.append(reply.so_far())
+                    awaited.replies.append(reply.final)
             self._agenda.replied(text)
             if self._agenda.speaker:
                 await trio.sleep(self._room.record.pace / 1000)

@@ -51,11 +51,17 @@ class Reply:
         self._saved = 0
         self._lost = False
         self._verdict: Ending | None = None
+        self._final = message
 
     @property
     def id(self) -> str:
         """The message's id."""
         return self._message.id
+
+    @property
+    def final(self) -> Message:
+        """The message as it ended; before that, as it began."""
+        return self._final
 
     def begin(self) -> None:
         """Store it and show that it begins; `begun` is set then."""
@@ -103,12 +109,12 @@ class Reply:
         """End it, once: the first end counts. `stop`'s verdict goes before `status`."""
         if self.ended:
             return
-        message = msgspec.structs.replace(
+        ended = msgspec.structs.replace(
             self.so_far(), status=self._verdict or status, error=error, usage=usage
         )
         self.ended = True
-        self._message = message = msgspec.structs.replace(message, html=render(message.text))
-        self._store.submit(*self._changes(message), then=self._show_end)
+        self._final = msgspec.structs.replace(ended, html=render(ended.text))
+        self._store.submit(*self._changes(self._final), then=self._show_end)
 
     def _changes(self, message: Message) -> tuple[Change, ...]:
         return (
@@ -126,12 +132,11 @@ class Reply:
         self.begun.set()
 
     def _show_end(self, _: Outcome) -> None:
-        message = self._message
-        self._changed(message)
-        status: Ending = "interrupted" if message.status == "running" else message.status
+        # Until now it was a running reply to everybody, also to who joined meanwhile.
+        final = self._final
+        assert final.status != "running"
+        self._changed(final)
         self._publish(
-            MessageEnded(
-                message.id, status, message.html, message.usage, message.error, whole=message
-            )
+            MessageEnded(final.id, final.status, final.html, final.usage, final.error, whole=final)
         )
         self.shown.set()
