@@ -265,7 +265,7 @@ class LiveRoom:
         return [
             reply.so_far()
             for reply in self.replies.values()
-            if reply.begun.is_set() and not reply.ended and reply.to in {None, viewer}
+            if reply.begun.is_set() and reply.to in {None, viewer}
         ]
 
     # ── what is said ─────────────────────────────────────────────────────────────────

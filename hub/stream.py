@@ -51,6 +51,7 @@ class SocketEdge(trio.abc.Stream):
         self._rest = b""
         self._busy = False
         self._closed = False
+        self._leaving = False
         self._fd = -1
         if isinstance(transport, trio.SocketStream):
             self._fd = transport.socket.fileno()
@@ -99,7 +100,7 @@ class SocketEdge(trio.abc.Stream):
 
         """
         async with self._lock:
-            if self._closed:
+            if self._closed or self._leaving:
                 raise trio.ClosedResourceError
             self._busy = True
             whole = False
@@ -151,14 +152,14 @@ class SocketEdge(trio.abc.Stream):
 
     async def aclose(self) -> None:
         """Close after the peer had time to take in what was said last; cancelled: at once."""
-        if self._closed:
+        if self._closed or self._leaving:
             await trio.lowlevel.checkpoint()
             return
         if self._busy:  # a half-written frame, or somebody stuck in a write
             self.abort()
             await trio.lowlevel.checkpoint()
             return
-        self._busy = True
+        self._busy = self._leaving = True
         self._fd = -1
         try:
             with trio.move_on_after(LINGER_SECONDS):

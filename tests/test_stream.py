@@ -143,3 +143,17 @@ async def test_streams_without_a_socket_take_the_slow_way() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(edge.send_all, b"x")
         assert await theirs.receive_some() == b"x"
+
+
+async def test_nothing_is_written_while_the_stream_is_closing() -> None:
+    """Seen: the pump's slow path wrote to a socket that was saying goodbye."""
+    edge, peer = await pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(edge.aclose)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not edge.write_now(b"late")
+        with pytest.raises(trio.ClosedResourceError):
+            await edge.send_all(b"late")
+        await edge.aclose()  # a second time is no trouble
+        assert await read(peer, 1) == b""
+        await peer.aclose()
