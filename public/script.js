@@ -4,10 +4,9 @@ import { Api } from "./modules/api.js";
 import { Hub, LOBBY } from "./modules/hub.js";
 import { Memory } from "./modules/memory.js";
 import { Outbox } from "./modules/outbox.js";
-import { t } from "./modules/strings.js";
 import { Composer } from "./modules/view/composer.js";
 import { Dialogs } from "./modules/view/dialogs.js";
-import { $, h, nextFrame } from "./modules/view/dom.js";
+import { $, nextFrame } from "./modules/view/dom.js";
 import { Members } from "./modules/view/members.js";
 import { Panels } from "./modules/view/panels.js";
 import { Search } from "./modules/view/search.js";
@@ -118,15 +117,6 @@ $("#room-menu").addEventListener("beforetoggle", ({ target }) => {
   target.style.top = `${bottom + 4}px`;
   target.style.right = `${document.documentElement.clientWidth - right}px`;
 });
-for (const button of document.querySelectorAll("[data-export]"))
-  button.addEventListener("click", () => attempt(() => save(hub.here, button.dataset.export)));
-
-async function save(room, format) {
-  const href = URL.createObjectURL(await hub.api.exportRoom(room.id, format));
-  const name = (room.info?.title || t.untitled).replace(/[^\p{L}\p{N} _-]/gu, "");
-  h("a", { href, download: `${name}.${format}` }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 60_000);
-}
 
 /** Where storage is forbidden even the name throws. */
 function storage(name) {
@@ -136,6 +126,11 @@ function storage(name) {
     return null;
   }
 }
+
+// Rooms made in another tab, or by somebody else meanwhile.
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") hub.lookAround();
+});
 
 window.addEventListener("popstate", () => {
   panels.closeAll();

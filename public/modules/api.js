@@ -38,12 +38,6 @@ export class Api {
     return this.#call("DELETE", `/api/rooms/${encodeURIComponent(id)}`);
   }
 
-  /** The transcript as a Blob; `format` is md, json or jsonl. */
-  async exportRoom(id, format) {
-    const path = `/api/rooms/${encodeURIComponent(id)}/export?format=${format}`;
-    return (await this.#fetch("GET", path)).blob();
-  }
-
   #keep(session) {
     this.csrf = session.csrf ?? this.csrf;
     return session;

@@ -146,11 +146,22 @@ export class Hub {
     try {
       await this.#resumeInbox(inbox);
       await this.follow(this.here);
-      await this.refreshRooms();
-      await Promise.all(this.#followed().map((room) => this.follow(room)));
     } catch (error) {
       if (error.code !== "lost") this.toast(error.message);
     }
+    await this.lookAround();
+  }
+
+  /** Learn of rooms, and follow those that concern us. */
+  async lookAround() {
+    if (!this.connection.open) return;
+    try {
+      await this.refreshRooms();
+    } catch (error) {
+      return error.code === "lost" || this.toast(error.message);
+    }
+    const away = this.#followed().filter((room) => !room.live);
+    await Promise.all(away.map((room) => this.follow(room)));
   }
 
   #somebodyElse() {
@@ -234,6 +245,7 @@ export class Hub {
     if (!room.ready) return;
     const change = state.applyEvent(room, name, payload);
     if (change?.kind === "added") this.#noteOwn(room, change.id);
+    if (name === "member_joined") this.#noteName(payload.member);
     if (change) this.#changed(room, change);
   }
 
@@ -243,6 +255,13 @@ export class Hub {
     if (message.author.id !== this.user.id) return;
     if (id > room.readTo) this.markRead(room, id);
     this.sender.seen(room, message);
+  }
+
+  /** We may have taken another name in another tab. */
+  #noteName({ id, name }) {
+    if (id !== this.user.id || name === this.user.name) return;
+    this.user = { ...this.user, name };
+    this.emit({ kind: "user" });
   }
 
   #changed(room, change) {

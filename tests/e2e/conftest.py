@@ -37,7 +37,7 @@ PATIENCE_MS = 20_000
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
     if pyfuncitem.get_closest_marker("browser") is None:
         return None
-    thread = cast(ThreadPoolExecutor, pyfuncitem.funcargs["browser_thread"])
+    thread = cast("ThreadPoolExecutor", pyfuncitem.funcargs["browser_thread"])
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     thread.submit(pyfuncitem.obj, **arguments).result()
     return True

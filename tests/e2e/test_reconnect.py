@@ -28,7 +28,7 @@ def test_a_cut_wire_in_mid_reply(people: People, own_server: Callable[..., Serve
         say(ben, "Said meanwhile")
         expect(message(ben, "Said meanwhile")).to_be_visible()
         relay.mend()
-        ada.locator("#retry").click()
+        ada.evaluate("window.dispatchEvent(new Event('online'))")
         expect(ada.locator("#connection")).to_be_hidden()
         ended(reply)
         text = kept_text(ada, reply)

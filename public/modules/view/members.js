@@ -35,8 +35,7 @@ export class Members {
     );
     const own = info?.owner && info.owner === this.hub.user?.id;
     $("#invite").hidden = !(info?.visibility === "link" && info.invite);
-    $("#room-settings").hidden = !own;
-    $("#delete-room").hidden = !own;
+    $("#open-menu").hidden = !own;
   }
 
   #section(title, members) {

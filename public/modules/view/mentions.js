@@ -32,7 +32,6 @@ export class Mentions {
   close() {
     this.list.hidden = true;
     this.box.removeAttribute("aria-activedescendant");
-    this.box.setAttribute("aria-expanded", "false");
   }
 
   #look() {
@@ -45,7 +44,6 @@ export class Mentions {
     if (!this.found.length) return this.close();
     this.list.replaceChildren(...this.found.map((member, at) => this.#option(member, at)));
     this.list.hidden = false;
-    this.box.setAttribute("aria-expanded", "true");
     this.#select(0);
   }
 
