@@ -19,9 +19,10 @@ from attrs import define
 from hub.awaited import Awaited
 from hub.events import TurnChanged
 from hub.markup import render_apart
+from hub.persona import persona
 from hub.records import Character, Ending, Message, Usage
 from hub.reply import Reply
-from hub.scene import heard, persona_of, scene_of
+from hub.scene import heard, scene_of
 from hub.turns import Agenda, Turn, Waiting, addressed
 from llm import provider as llm
 from llm.character import assemble
@@ -215,7 +216,7 @@ class Lane:
         scene = scene_of(room.record, character, people, past, asked)
         settings = services.settings
         budget = max(settings.context_tokens - settings.max_tokens, settings.context_tokens // 4)
-        prompt = assemble(persona_of(character), scene, budget=budget)
+        prompt = assemble(persona(character), scene, budget=budget)
         request = llm.Request(
             messages=prompt.messages,
             model=character.model,

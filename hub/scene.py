@@ -1,22 +1,9 @@
-"""From a room's records to what a model is asked: personas, lines, scenes."""
+"""From a room's records to what a model is told of: lines and scenes."""
 
 from collections.abc import Container, Iterable, Sequence
 
 from hub.records import Character, Message, Room
 from llm.character import Line, Scene
-from llm.persona import Persona, Rule
-
-
-def persona_of(character: Character) -> Persona:
-    """Return whom the model plays."""
-    return Persona(
-        name=character.name,
-        klass=character.klass,
-        personality=character.personality,
-        backstory=character.backstory,
-        instructions=character.instructions,
-        rules=tuple(Rule(one.when, one.then) for one in character.triggers),
-    )
 
 
 def heard(
