@@ -5,10 +5,12 @@
             match item:
                 case str(): ...       # text to append, never empty
                 case Queued(): ...    # waiting for the model; only the gateway says this
+            case Answering(): ... # who answers, before the first text; only the gateway
                 case Usage(): ...     # always the last item of a reply that came to its end
 
 Leaving the ``async with`` closes the upstream response at once, whatever the reason,
 and a model behind it stops generating. All that can go wrong is a `ModelError`.
+Who reads the items passes over kinds that it does not know.
 """
 
 from collections.abc import AsyncIterator
@@ -55,6 +57,7 @@ class Request:
         temperature: 0 (always the likeliest token) to 2.
         stop: texts that end the reply when the model writes them; not part of the reply.
         asker: an opaque id of who asked, for fair shares and budgets.
+        place: an opaque id of where it was asked, for budgets.
         private: a whisper: its reply is never kept in a cache or shared.
 
     """
@@ -66,6 +69,7 @@ class Request:
     stop: tuple[str, ...] = ()
     asker: str = ""
     private: bool = False
+    place: str = ""
 
     @classmethod
     def of(cls, prompt: str, *, asker: str = "") -> "Request":
@@ -90,6 +94,22 @@ class Queued:
     position: int
 
 
+@frozen
+class Answering:
+    """Who answers: with several models, or a stand-in, it is known only when text comes.
+
+    Attributes:
+        model: what the owner calls the model.
+        provider: its `Provider.name`.
+        demo: this reply is made up, whatever `Provider.demo` says; it has to be marked.
+
+    """
+
+    model: str
+    provider: str
+    demo: bool
+
+
 Finish: TypeAlias = Literal["stop", "length", "filter", "unknown"]
 
 
@@ -104,6 +124,7 @@ class Usage:
         seconds_to_first: from asking to the first text.
         seconds: from asking to the end.
         cached: the reply came from the gateway's cache.
+        cost: in the currency of the owner's prices, where they and the counts are known.
 
     """
 
@@ -114,9 +135,10 @@ class Usage:
     seconds_to_first: float | None = None
     seconds: float | None = None
     cached: bool = False
+    cost: float | None = None
 
 
-Item: TypeAlias = str | Queued | Usage
+Item: TypeAlias = str | Queued | Answering | Usage
 
 
 class Provider(Protocol):

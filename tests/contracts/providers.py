@@ -11,7 +11,7 @@ import pytest
 import trio
 from attrs import evolve
 
-from llm.provider import Item, ModelError, Provider, Request, Timeouts, Usage
+from llm.provider import Answering, Item, ModelError, Provider, Request, Timeouts, Usage
 from tests.llm.servers import (
     LAST_CHUNK,
     Do,
@@ -36,6 +36,8 @@ async def all_of(provider: Provider, request: Request = ASK) -> tuple[list[str],
     async with provider.stream(request) as stream:
         async for item in stream:
             items.append(item)  # noqa: PERF401  so that an error leaves them visible
+    if isinstance(items[0], Answering):
+        items.pop(0)
     *texts, usage = items
     assert isinstance(usage, Usage)
     assert all(isinstance(text, str) and text for text in texts), texts
@@ -48,12 +50,20 @@ async def error_of(provider: Provider, request: Request = ASK) -> tuple[str, Mod
     with pytest.raises(ModelError) as caught:  # noqa: PT012
         async with provider.stream(request) as stream:
             async for item in stream:
-                assert isinstance(item, str)
-                text += item
+                if not isinstance(item, Answering):
+                    assert isinstance(item, str)
+                    text += item
     sentence = str(caught.value)
     assert sentence.endswith(".")
     assert SECRET not in sentence + caught.value.detail
     return text, caught.value
+
+
+async def first_text(items: AsyncIterator[Item]) -> Item:
+    """The first item that is not about who answers."""
+    while isinstance(item := await anext(items), Answering):
+        pass
+    return item
 
 
 class ProviderContract(ABC):
@@ -341,7 +351,7 @@ class HttpProviderContract(ProviderContract):
         async with self.asking() as (server, provider):
             server.answer((head(), chunk(self.dialect.text("Half")), Do.STALL))
             async with provider.stream(ASK) as items:
-                assert await anext(aiter(items)) == "Half"
+                assert await first_text(items) == "Half"
                 await server.stalled.wait()
                 assert server.open == 1
             await server.all_closed()

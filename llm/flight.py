@@ -1,0 +1,161 @@
+"""One call of a model and all who listen to it.
+
+One task owns the call and puts what comes into a `Flight`; each listener reads from there
+at its own pace, from the first text on, however late it came. A listener that goes detaches
+itself; when the last one goes, the call is stopped at once.
+"""
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+
+import msgspec
+import trio
+from attrs import define, evolve
+
+from llm.provider import Answering, Item, ModelError, Queued, Request, Usage
+
+
+def key_of(request: Request, model: str) -> bytes:
+    """Return what two requests have in common if their replies may be the same one.
+
+    All of the request counts but who asked, and where. `model` is what answers if the
+    request names none.
+    """
+    what = (
+        request.model or model,
+        [(m.role, m.said) for m in request.messages],
+        request.max_tokens,
+        request.temperature,
+        request.stop,
+    )
+    return hashlib.sha256(msgspec.msgpack.encode(what)).digest()
+
+
+class Flight:
+    """See the module's own text. `scope` is the owner's: its call runs in it.
+
+    Args:
+        over: called once, as soon as nobody should join any more: it has ended, whether
+            well or not, or everybody has left.
+
+    """
+
+    def __init__(self, over: Callable[["Flight"], None]) -> None:
+        self.scope = trio.CancelScope()
+        self.answering: Answering | None = None
+        self.usage: Usage | None = None
+        self._over = over
+        self._open = True
+        self._position = 0
+        self._parts: list[str] = []
+        self._error: ModelError | None = None
+        self._listeners = 0
+        self._grown = trio.lowlevel.ParkingLot()
+
+    # ── the owner's side: plain calls, which never wait ──────────────────────────────
+
+    @property
+    def text(self) -> str:
+        """All that has come."""
+        return "".join(self._parts)
+
+    def queued(self, position: int) -> None:
+        """It waits; 1 is next."""
+        self._position = position
+        self._grown.unpark_all()
+
+    def begin(self, answering: Answering) -> None:
+        """Say who answers, before the first text."""
+        self.answering = answering
+
+    def add(self, text: str) -> None:
+        """Append to the reply."""
+        self._parts.append(text)
+        self._grown.unpark_all()
+
+    def end(self, end: Usage | ModelError) -> None:
+        """End the reply; the first end counts."""
+        if self.usage is not None or self._error is not None:
+            return
+        if isinstance(end, Usage):
+            self.usage = end
+        else:
+            self._error = end
+        self._close()
+        self._grown.unpark_all()
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            self._over(self)
+
+    # ── the listeners' side ──────────────────────────────────────────────────────────
+
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[AsyncIterator[Item]]:
+        """Have the reply as `Provider.stream` gives it; times are this listener's own."""
+        self._listeners += 1
+        try:
+            async with aclosing(_Listener(self, trio.current_time()).items()) as items:
+                yield items
+        finally:
+            self._listeners -= 1
+            # After the end the owner only gives its connection back, which it may do in peace.
+            if self._listeners == 0 and self.usage is None:
+                self._close()
+                self.scope.cancel()
+
+
+@define
+class _Listener:
+    flight: Flight
+    start: float
+    first: float | None = None
+    at: int = 0
+    position: int = 0
+
+    async def items(self) -> AsyncGenerator[Item, None]:
+        # No deadline here: the owner's bounds the flight, and whatever ends the owner ends it.
+        flight = self.flight
+        while True:
+            if self.at < len(flight._parts):
+                if self.first is None:
+                    self.first = trio.current_time()
+                    if flight.answering is not None:
+                        yield flight.answering
+                yield self._new_text()
+            elif flight._error is not None:
+                raise _copy(flight._error)
+            elif flight.usage is not None:
+                if self.first is None and flight.answering is not None:
+                    yield flight.answering
+                yield self._usage(flight.usage)
+                return
+            elif self.position != flight._position and not self.at:
+                self.position = flight._position
+                yield Queued(self.position)
+            else:
+                await flight._grown.park()
+
+    def _new_text(self) -> str:
+        """All that this listener has not had; mostly it is one part."""
+        parts = self.flight._parts
+        text = parts[-1] if self.at == len(parts) - 1 else "".join(parts[self.at :])
+        self.at = len(parts)
+        return text
+
+    def _usage(self, usage: Usage) -> Usage:
+        first = None if self.first is None else self.first - self.start
+        return evolve(usage, seconds_to_first=first, seconds=trio.current_time() - self.start)
+
+
+def _copy(error: ModelError) -> ModelError:
+    """Make one for each who raises it: an exception gathers the traces of all of them."""
+    return ModelError(
+        error.fault,
+        str(error),
+        status=error.status,
+        retry_after=error.retry_after,
+        detail=error.detail,
+    )
