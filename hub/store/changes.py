@@ -123,7 +123,7 @@ def _save_messages(database: Database, connection: Connection, run: list[Prepare
 
 
 def _message(one: Prepared) -> Message:
-    assert isinstance(one.change, AddMessage | SaveMessage)  # noqa: S101 - tells mypy
+    assert isinstance(one.change, AddMessage | SaveMessage)
     return one.change.message
 
 

@@ -18,6 +18,8 @@ from hub.store.words import Query
 READERS = 4
 """Threads that read: enough that one long search does not hold up the others."""
 
+NOT_OURS = "This is not a Hubbub database, or it is damaged."
+
 
 class Database(ABC):
     """A database, used by one writing thread and `READERS` reading ones.
@@ -62,6 +64,16 @@ class Database(ABC):
         """A connection that sees what was committed before each statement."""
         with self._readers.connect() as connection:
             yield connection
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn what goes wrong in the block into a `StoreError`."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:
+            raise StoreError(self.trouble(error) or NOT_OURS) from error
 
     def tick(self) -> int:
         """Return a time in microseconds, later than all before, whatever the clock does."""

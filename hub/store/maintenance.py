@@ -11,7 +11,6 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from hub.store.contract import RemoveMessage, Store, StoreError
-from hub.store.database import Database
 from hub.store.opening import choose
 from hub.store.rows import decode_message
 from hub.store.schema import MIGRATIONS, version_of
@@ -37,7 +36,7 @@ def backup(where: str | Path, target: Path) -> None:
     partial.unlink(missing_ok=True)
     database = SQLite(source)
     try:
-        with _explained(database), database.reading() as connection:
+        with database.explained(), database.reading() as connection:
             connection.exec_driver_sql("PRAGMA query_only = OFF")
             connection.execute(text("VACUUM INTO :target"), {"target": str(partial)})
             _onto_disk(partial)
@@ -64,7 +63,7 @@ def restore(copy: Path, where: str | Path) -> Path | None:
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(target)
     try:
-        with _explained(SQLite(target)):
+        with SQLite(target).explained():
             partial = target.with_name(target.name + ".partial")
             shutil.copyfile(copy, partial)
             _onto_disk(partial)
@@ -86,7 +85,7 @@ def check(where: str | Path) -> list[str]:
     if isinstance(database, SQLite):
         _file(where)
     try:
-        with _explained(database), database.reading() as connection:
+        with database.explained(), database.reading() as connection:
             return _problems(connection)[:PROBLEMS]
     finally:
         database.close()
@@ -164,22 +163,6 @@ _POSTGRESQL_CHECKS = {
 }
 
 
-class _explained:  # noqa: N801 - reads as a statement
-    """Turn a database's errors into sentences."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, StoreError):
-            raise StoreError(
-                self._database.trouble(error) or "This is not a Hubbub database."
-            ) from error
-
-
 def _path(where: str | Path) -> Path:
     database = choose(where)
     if not isinstance(database, SQLite):
@@ -201,6 +184,7 @@ def _move_away(path: Path) -> Path | None:
     replaced = path.with_name(path.name + ".replaced")
     for suffix in ("-wal", "-shm"):
         log = path.with_name(path.name + suffix)
+        replaced.with_name(replaced.name + suffix).unlink(missing_ok=True)
         if log.exists():
             log.replace(replaced.with_name(replaced.name + suffix))
     return path.replace(replaced)

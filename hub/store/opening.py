@@ -113,14 +113,7 @@ def open_database(database: Database) -> None:
         StoreError: it cannot be opened.
 
     """
-    try:
+    with database.explained():
         database.open()
         with database.writing() as connection:
             interrupt(database, connection)
-    except StoreError:
-        raise
-    except Exception as error:
-        sentence = database.trouble(error)
-        if sentence is None:
-            raise
-        raise StoreError(sentence) from error

@@ -150,10 +150,12 @@ def _engine(url: URL, *, size: int, statement_ms: int, **options: Any) -> Engine
         url,
         pool_size=size,
         max_overflow=0,
+        hide_parameters=True,  # what people write is not for the log
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
             "tcp_user_timeout": SILENT_MS,
             "application_name": "hubbub",
+            "client_encoding": "utf8",
         },
         **options,
     )

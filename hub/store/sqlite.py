@@ -164,6 +164,7 @@ def _engine(path: Path, *, size: int) -> Engine:
         poolclass=QueuePool,
         pool_size=size,
         max_overflow=0,
+        hide_parameters=True,  # what people write is not for the log
         # Transactions begin where we say so, not where the sqlite3 module guesses.
         connect_args={"isolation_level": None, "timeout": BUSY_SECONDS, "check_same_thread": False},
     )
