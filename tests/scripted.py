@@ -77,7 +77,7 @@ class Scripted:
 
 @define
 class Gate:
-    """Plays like `obedient`, but stops after the first token until it is opened.
+    """Plays like `obedient`, but stops after "NAME heard: " until it is opened.
 
     `failing`: names of those who fail there instead of going on.
     """
@@ -87,6 +87,7 @@ class Gate:
 
     async def __call__(self, request: Request) -> AsyncGenerator[Item, None]:
         async with aclosing(obedient(request)) as items:
+            yield await anext(items)  # the name by itself is withheld: it may be a label
             yield await anext(items)
             await self._open.wait()  # a test opens it, or closes the response
             if speaker(request) in self.failing:
