@@ -131,7 +131,15 @@ function setTurn(room, { state, position }) {
 
 function updateSettings(room, { settings }) {
   room.info = { ...room.info, ...settings };
+  if (settings.cast) recast(room, settings.cast);
   return { kind: "settings" };
+}
+
+/** The cast is among the members: a new one takes the place of the old. */
+function recast(room, cast) {
+  for (const [id, { kind }] of room.members) if (kind === "character") room.members.delete(id);
+  for (const { id, name, emoji } of cast)
+    room.members.set(id, { id, name, kind: "character", ...(emoji && { emoji }) });
 }
 
 function setTyping(room, { member, typing }, now) {

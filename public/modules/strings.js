@@ -25,7 +25,6 @@ export const t = {
   newVersion: "The server was updated. Reload the page to get its new version.",
   unreachable: "The server can't be reached.",
   serverSaid: (status) => `The server refused this (${status}).`,
-  demo: "Demo mode: no model is configured, so replies are made up.",
 
   // Rooms
   lobby: "Lobby",
@@ -51,6 +50,12 @@ export const t = {
   // People
   people: "People",
   characters: "Characters",
+  scenario: "Scenario",
+  answers: {
+    all: "All of them answer, one after the other.",
+    mention: "Those who are @mentioned answer.",
+    natural: "Whoever has something to say answers.",
+  },
   you: "you",
   changeName: (name) => `${name}: change your name`,
   ai: "AI",
@@ -65,11 +70,11 @@ export const t = {
   answeredBy: (model) => `Answers come from ${model}.`,
 
   // Messages
-  emptyTitle: (title) => title,
   emptyLobby: (names) =>
     `Everybody on this server meets here. Say something, and ${names || "a model"} will answer.`,
   emptyRoom: (names) => `Nothing said yet. Write a message, and ${names || "a model"} will answer.`,
   emptyPrivate: (names) => `A room of your own: nobody else sees it. ${names || "A model"} answers.`,
+  emptyByName: (names) => `Nothing said yet. Address ${names || "a character"} with an @.`,
   newMessages: "New",
   jump: "Latest",
   jumpNew: (count) => plural(count, "new message", "new messages"),
@@ -99,7 +104,6 @@ export const t = {
   placeholderMe: "Ask so that only you see question and answer",
   tooLong: (limit) => `This is longer than ${limit.toLocaleString()} characters.`,
   tooBig: "This message is too long to send.",
-  mentions: "Who to address",
 
   // Search
   searchEmpty: "Nothing found.",

@@ -21,6 +21,10 @@ export class Members {
     this.panel.replaceChildren(
       ...this.#section(t.people, people),
       ...this.#section(t.characters, cast),
+      ...(cast.length > 1 ? [h("p", { class: "about" }, t.answers[room.info?.answer] ?? "")] : []),
+      ...(room.info?.scenario
+        ? [h("h3", {}, t.scenario), h("p", { class: "about" }, room.info.scenario)]
+        : []),
       ...(llm && !llm.demo ? [h("p", { class: "model" }, t.answeredBy(llm.model ?? llm.provider))] : []),
     );
     this.#head(room, people.length);

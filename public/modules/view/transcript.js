@@ -212,10 +212,8 @@ export class Transcript {
       .filter((member) => member.kind === "character")
       .map((member) => member.name);
     const list = new Intl.ListFormat("en").format(names);
-    const text =
-      room.id === "lobby" ? t.emptyLobby : room.info?.visibility === "private" ? t.emptyPrivate : t.emptyRoom;
     $("h2", this.empty).textContent = room.info?.title || t.untitled;
-    $("p", this.empty).textContent = text(list);
+    $("p", this.empty).textContent = emptyText(room)(list);
     const scenario = $(".scenario", this.empty);
     scenario.textContent = room.info?.scenario ?? "";
     scenario.hidden = !room.info?.scenario;
@@ -276,6 +274,12 @@ export class Transcript {
       this.hub.toast(error.message);
     }
   }
+}
+
+function emptyText({ id, info }) {
+  if (id === "lobby") return t.emptyLobby;
+  if (info?.answer !== "all") return t.emptyByName;
+  return info.visibility === "private" ? t.emptyPrivate : t.emptyRoom;
 }
 
 function together(previous, message) {
