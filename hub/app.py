@@ -22,7 +22,7 @@ import trio
 
 from hub.hub import Hub
 from hub.presets import load as load_presets
-from hub.settings import Settings
+from hub.settings import SettingError, Settings
 from hub.store.opening import open_store
 from hub.web.http import Site, serve_connection
 from hub.web.listener import most_connections, open_listeners, raise_file_limit, serve
@@ -64,23 +64,52 @@ async def run(settings: Settings, choice: Choice, announce: Callable[[str], None
         announce: called once with the URL when connections are accepted.
 
     Raises:
-        PresetError, StoreError, SetupError, ListenError, OSError: it can't be started; the text
-            says why.
+        PresetError, SettingError, StoreError, SetupError, ListenError, OSError: it can't be
+            started; the text says why.
 
     """
-    async with serving(settings, choice) as url:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    async with trio.open_nursery() as nursery:
+        wanted = trio.Event()
+        serves = False
+
+        async def hear(task_status: trio.TaskStatus[None]) -> None:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                task_status.started()
+                async for _ in signals:
+                    break
+            # From here on a second signal has its usual effect: at once.
+            wanted.set()
+            if not serves:
+                nursery.cancel_scope.cancel()
+
+        await nursery.start(hear)
+        async with serving(settings, choice) as url:
+            serves = True
             announce(url)
-            async for _ in signals:
-                break
-        # From here on a second signal has its usual effect: at once.
+            await wanted.wait()
+
+
+def make_data_folder(path: Path) -> None:
+    """Make the folder if it is missing, for its owner only: private chats are in it.
+
+    Raises:
+        SettingError: it can't be made.
+
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise SettingError(f"The data folder {path} can't be made: a file is in its way.") from None
+    except OSError as error:
+        raise SettingError(f"The data folder {path} can't be made: {error.strerror}.") from None
 
 
 @asynccontextmanager
 async def serving(settings: Settings, choice: Choice) -> AsyncIterator[str]:
     """Have the hub serve while the block runs; yields its URL."""
     presets = load_presets([Path(settings.presets)] if settings.presets else [])
-    settings.data.mkdir(parents=True, exist_ok=True)
+    make_data_folder(settings.data)
     where = settings.database or settings.data / "hubbub.db"
     listeners = await open_listeners(settings.host, settings.port)
     async with open_store(where) as store, opened(choice) as provider:

@@ -73,7 +73,7 @@ class Settings:
 
     grace: float = _setting(
         10.0,
-        "how long a reply goes on with nobody there to read it; a page that reloads is back by then",
+        "how long a reply goes on with nobody to read it; a page that reloads is back by then",
         low=0,
         high=86400,
     )
@@ -184,10 +184,20 @@ def read(given: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return `.env` of the folder, overlaid by the real environment."""
+    """Return `.env` of the folder, overlaid by the real environment.
+
+    Raises:
+        SettingError: the file is not text.
+        OSError: it can't be read.
+
+    """
     from dotenv import dotenv_values  # noqa: PLC0415 - only a program needs it, not a library
 
-    read_from_file = dotenv_values(folder / ".env", interpolate=False)
+    path = folder / ".env"
+    try:
+        read_from_file = dotenv_values(path, interpolate=False)
+    except UnicodeDecodeError:
+        raise SettingError(f"{path} must be text in UTF-8.") from None
     return {name: value for name, value in read_from_file.items() if value} | dict(os.environ)
 
 

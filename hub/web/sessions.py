@@ -150,12 +150,19 @@ def is_loopback(host: str) -> bool:
 
 
 def secret_of(folder: Path) -> str:
-    """Return the folder's secret, made at the first start, readable by its owner only."""
+    """Return the folder's secret, made at the first start, readable by its owner only.
+
+    Raises:
+        OSError: it can be neither read nor made.
+
+    """
     path = folder / "secret"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
+    if not path.exists() or not path.read_text().strip():
+        # Whole or not at all, also over a power cut: with half a secret anybody can sign.
+        fresh = folder / f"secret.{secrets.token_hex(4)}"
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
     return path.read_text().strip()
