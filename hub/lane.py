@@ -239,7 +239,7 @@ class Lane:
                         return None
                 elif isinstance(item, llm.Queued):
                     self._show("queued", item.position)
-                else:
+                elif isinstance(item, llm.Usage):
                     reply.add(guard.finish())
                     return item
         reply.add(guard.finish())
