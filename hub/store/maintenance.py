@@ -126,8 +126,12 @@ def _contradictions(connection: Connection, *, sqlite: bool) -> list[str]:
 
 
 def _unreadable(connection: Connection) -> list[str]:
-    rows = connection.execute(text("SELECT id, data FROM messages"), execution_options=_STREAM)
-    return [f"Message {row.id} cannot be read." for row in rows if not _is_readable(row.data)]
+    found: list[str] = []
+    n = 0
+    while page := connection.execute(_PAGE, {"n": n}).all():
+        found += [f"Message {row.id} cannot be read." for row in page if not _is_readable(row.data)]
+        n = page[-1].n
+    return found
 
 
 def _is_readable(data: str) -> bool:
@@ -138,7 +142,7 @@ def _is_readable(data: str) -> bool:
     return True
 
 
-_STREAM = {"yield_per": 1000}
+_PAGE = text("SELECT n, id, data FROM messages WHERE n > :n ORDER BY n LIMIT 1000")
 _CHECKS = {
     "messages are in no room": (
         "SELECT count(*) FROM messages WHERE room NOT IN (SELECT id FROM rooms)"
