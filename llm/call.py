@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import trio
 from attrs import define, evolve, field, frozen
 
-from llm.breaker import COUNTED, Breaker, BreakerSettings, Attempt
+from llm.breaker import COUNTED, Attempt, Breaker, BreakerSettings
 from llm.budget import Amount, Purse
 from llm.flight import Flight
 from llm.gate import Gate, Limits, Place, QueueSettings

@@ -37,7 +37,7 @@ class Table:
             value = float(value)
         if type(value) is not kind and value is not default:
             raise SetupError(f"{self.where}: {key} must be {KINDS[kind]}.")
-        return value  # type: ignore[no-any-return]
+        return value
 
     def has(self, key: str) -> bool:
         """Whether it is there, and not read yet."""

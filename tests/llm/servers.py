@@ -6,7 +6,7 @@ It is written on bare sockets, so that it can send what no HTTP library would.
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from enum import Enum
 from typing import TypeAlias
@@ -61,6 +61,7 @@ class Server:
     open: int = 0
     accepted: int = 0
     stalled: trio.Event = field(factory=trio.Event)
+    choose: Callable[[Asked], Script] | None = None  # goes before the scripts
 
     def answer(self, *scripts: Script) -> None:
         self.scripts = list(scripts)
@@ -69,6 +70,8 @@ class Server:
         self.by_path[path] = list(scripts)
 
     def next_script(self, asked: Asked) -> Script:
+        if self.choose is not None:
+            return self.choose(asked)
         scripts = self.by_path.get(asked.path, self.scripts)
         return scripts.pop(0) if len(scripts) > 1 else scripts[0]
 
