@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from llm.call import Model
 from llm.gate import Limits
@@ -51,6 +52,9 @@ class Asker:
         self.scope = trio.CancelScope()
         self._request = ask(f"Tell story {number}.", asker=f"a{number}", max_tokens=LONG)
 
+    def is_in(self) -> bool:
+        return bool(self.positions) or self.begun.is_set()
+
     async def listen(self, gateway: Gateway) -> None:
         with self.scope:
             async with gateway.stream(self._request) as items:
@@ -71,7 +75,7 @@ async def test_four_askers_of_one_slot(endless_model: Path) -> None:
             async with trio.open_nursery() as nursery:
                 for asker in askers:
                     nursery.start_soon(asker.listen, gateway)
-                    await until(lambda: asker.positions or asker.begun.is_set())
+                    await until(asker.is_in)
                 assert [asker.positions for asker in askers] == [[], [1], [2], [3]]
                 assert await busy(local) == 1
                 askers[2].scope.cancel()  # leaves the queue
@@ -84,6 +88,7 @@ async def test_four_askers_of_one_slot(endless_model: Path) -> None:
                 await askers[3].begun.wait()
                 assert askers[3].positions == [3, 2, 1]
                 askers[3].scope.cancel()
+            await wait_all_tasks_blocked()
             assert (gateway.calls, gateway.status()[0].calls) == (0, 0)
             while await busy(local):  # noqa: ASYNC110 - another process tells us nothing
                 await trio.sleep(0.01)
