@@ -106,7 +106,7 @@ class Client:
         return self._close is not None
 
     def send(self, frame: bytes) -> None:
-        """Write a frame to this connection alone, after all that happened before."""
+        """Write a frame (b"" is none) to this connection alone, after all that happened before."""
         if self._mute or not self._catch_up():
             return
         self._put(frame)

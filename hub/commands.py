@@ -38,6 +38,13 @@ class ListRooms(Command, frozen=True):
     """Ask for the rooms that one may see."""
 
 
+class NewTrigger(Command, frozen=True):
+    """What a character is to do on a particular input; see `hub.records.Trigger`."""
+
+    when: Annotated[str, Meta(min_length=1, max_length=200)]
+    then: Annotated[str, Meta(min_length=1, max_length=2000)]
+
+
 class NewCharacter(Command, frozen=True, rename={"klass": "class"}):
     """A character of one's own for a room's cast."""
 
@@ -47,6 +54,7 @@ class NewCharacter(Command, frozen=True, rename={"klass": "class"}):
     personality: ShortText = ""
     backstory: ShortText = ""
     instructions: ShortText = ""
+    triggers: Annotated[list[NewTrigger], Meta(max_length=50)] = []
     greeting: ShortText = ""
     talkativeness: Annotated[float, Meta(ge=0, le=1)] = 0.5
     muted: bool = False

@@ -1,7 +1,6 @@
 """All that the hub tells its clients. A dialect turns each into frames, once for everybody.
 
-Events of a log are numbered by the log; `Typing` is told but not kept. The tag is the name
-in the native dialect.
+Events of a log are numbered by the log; `Typing` and `RoomRemoved` are told but not kept.
 """
 
 from typing import Literal, TypeAlias
@@ -79,6 +78,10 @@ class RoomUpdated(Event, frozen=True):
     settings: dict[str, msgspec.Raw]
 
 
+class RoomRemoved(Event, frozen=True):
+    """The room is gone for good. Told to who is in it; it has no offset: its log is gone too."""
+
+
 class Typing(Event, frozen=True):
     """Somebody is writing, or stopped writing. Not kept: it has no offset."""
 
@@ -96,6 +99,7 @@ NAMES: dict[type[Event], str] = {
     MemberLeft: "member_left",
     TurnChanged: "turn",
     RoomUpdated: "room_updated",
+    RoomRemoved: "room_removed",
     Typing: "typing",
 }
 

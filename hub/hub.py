@@ -6,7 +6,7 @@ command, and say themselves how the result looks on their wire.
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -25,14 +25,15 @@ from hub.commands import (
     UpdateRoom,
 )
 from hub.errors import BadRequest, Close, Conflict, Forbidden, NotFound, TooMany, Unavailable
+from hub.events import RoomRemoved
 from hub.ids import Ids, secret_id
 from hub.log import Log
 from hub.names import clean
 from hub.presets import ASSISTANT, Presets
 from hub.pump import Pump
-from hub.records import LOBBY, Character, Message, Room, Session, User
+from hub.records import LOBBY, Character, Message, Room, Session, Trigger, User
 from hub.rollup import Rollup
-from hub.room import LiveRoom, Services, Snapshot, now, system_notice
+from hub.room import LiveRoom, Services, Snapshot, now, shown, system_notice
 from hub.settings import Settings
 from hub.store.contract import (
     AddMember,
@@ -362,11 +363,8 @@ class Hub:
 
     async def rooms(self, user: User) -> list[Room]:
         """Return the rooms that the user may see, the lobby first."""
-        rooms = [
-            room if room.owner == user.id or room.visibility != "public" else _without_invite(room)
-            for room in await self._asked(self.store.rooms(user.id))
-            if not room.archived
-        ]
+        found = await self._asked(self.store.rooms(user.id))
+        rooms = [shown(room) for room in found if not room.archived]
         rooms.sort(key=lambda room: room.id != LOBBY)
         return rooms
 
@@ -385,25 +383,28 @@ class Hub:
         if command.scenario is not None:
             changed["scenario"] = self._bounded(command.scenario, "scenario")
         if command.characters is not None:
-            changed["cast"] = self._cast(command.characters)
+            changed["cast"] = self._cast(command.characters, room.record.cast)
         if command.answer is not None:
             changed["answer"] = command.answer
         if command.visibility is not None:
             changed["visibility"] = command.visibility
             if command.visibility == "link" and room.record.invite is None:
                 changed["invite"] = secret_id()
-        return await room.update(**changed) if changed else room.record
+        return await room.update(**changed) if changed else shown(room.record)
 
     async def delete(self, user: User, id: str) -> None:
         """Remove a room and all that was said in it; only its owner may."""
         room = await self.admitted(user, id)
         self._must_own(user, room)
-        room.close()
+        await self._keep(RemoveRoom(id))
         self._rooms.pop(id, None)
+        room.close()
+        await room.ended.wait()  # its turns are cancelled; none of them waits for anybody
+        await self._keep(RemoveRoom(id))  # and with it what they said in between
         for client, rooms in self._clients.items():
             if rooms.pop(id, None):
                 room.leave(client)
-        await self._keep(RemoveRoom(id))
+                client.send(client.dialect.event(id, None, False, RoomRemoved()))
 
     async def messages(self, user: User, page: ReadMessages) -> tuple[Sequence[Message], bool]:
         """Return a page of a room's history as the user may see it."""
@@ -427,12 +428,13 @@ class Hub:
     def _plain_cast(self) -> list[Character]:
         return [self.presets.characters[ASSISTANT]]
 
-    def _cast(self, wanted: Cast) -> list[Character]:
+    def _cast(self, wanted: Cast, present: Sequence[Character] = ()) -> list[Character]:
         if len(wanted) > self.settings.cast:
             raise BadRequest(
                 f"A room has at most {self.settings.cast} characters.", code="too_many"
             )
-        cast = [self._character(one) for one in wanted]
+        known = {one.id: one for one in present}
+        cast = [self._character(one, known) for one in wanted]
         names = [one.name.casefold() for one in cast]
         if len(set(names)) < len(names):
             raise BadRequest("Two characters of a room can't have the same name.", code="same_name")
@@ -440,15 +442,21 @@ class Hub:
             raise BadRequest("Two characters of a room can't have the same id.", code="same_id")
         return cast
 
-    def _character(self, wanted: str | NewCharacter) -> Character:
+    def _character(self, wanted: str | NewCharacter, present: Mapping[str, Character]) -> Character:
         if isinstance(wanted, str):
+            if wanted in present:
+                return present[wanted]
             if wanted not in self.presets.characters:
                 raise BadRequest(f"There is no character “{wanted}”.", code="no_character")
             return self.presets.characters[wanted]
         texts = (wanted.klass, wanted.personality, wanted.backstory, wanted.instructions)
         for text in (*texts, wanted.greeting):
             self._bounded(text, "character's text")
+        # Its card never travels to clients, so a change of its other fields must not lose it.
+        before = present.get(wanted.id or "")
         return Character(
+            card=before.card if before else None,
+            triggers=[Trigger(one.when, one.then) for one in wanted.triggers],
             id=wanted.id or self._services.ids.new(),
             name=clean(wanted.name, self.settings.name_chars, "character's name"),
             klass=wanted.klass,
@@ -542,7 +550,3 @@ class Hub:
             for room in self._rooms.values():
                 for reply in room.replies.values():
                     reply.save()
-
-
-def _without_invite(room: Room) -> Room:
-    return msgspec.structs.replace(room, invite=None)

@@ -86,6 +86,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     member_count: int
     messages: list[Message]
     replies: list[Message]
+    more: bool
+    """There are messages older than these."""
 
 
 def now() -> str:
@@ -110,6 +112,7 @@ class LiveRoom:
         self._listeners_changed = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
+        self._changing = trio.Lock()
 
     @property
     def id(self) -> str:
@@ -158,7 +161,7 @@ class LiveRoom:
         offset = since.offset if since and self.log.holds(since.epoch, since.offset) else None
         messages = []
         if offset is None:
-            messages = await self.transcript.newest(client.user.id, SNAPSHOT)
+            messages = await self.transcript.newest(client.user.id, SNAPSHOT + 1)
         if client.closing:
             return
         self._enter(client)
@@ -240,14 +243,15 @@ class LiveRoom:
         running = [] if offset is not None else self._running(user.id)
         under_way = {message.id for message in running}
         return Snapshot(
-            room=self.shown_to_members(),
+            room=shown(self.record),
             epoch=self.log.epoch,
             offset=self.log.head if offset is None else offset,
             recovered=offset is not None,
             members=self.members,
             member_count=len(self._present) + len(self.record.cast),
-            messages=[message for message in messages if message.id not in under_way],
+            messages=[one for one in messages[-SNAPSHOT:] if one.id not in under_way],
             replies=running,
+            more=len(messages) > SNAPSHOT,
         )
 
     @property
@@ -256,10 +260,6 @@ class LiveRoom:
         most = self.services.settings.members_announced
         people = [presence.member for presence in self._present.values()]
         return people[:most] + [as_member(character) for character in self.record.cast]
-
-    def shown_to_members(self) -> Room:
-        """The settings, as members see them: with the invite."""
-        return self.record
 
     def _running(self, viewer: str) -> list[Message]:
         return [
@@ -483,15 +483,17 @@ class LiveRoom:
             Unavailable: they can't be stored; nothing has changed.
 
         """
-        record = msgspec.structs.replace(self.record, **changed)
-        try:
-            await self.services.store.commit(SaveRoom(record))
-        except StoreError as error:
-            raise Unavailable("The change can't be stored just now. Try again soon.") from error
-        self.record = record
-        encode = msgspec.json.encode
-        self.publish(RoomUpdated({k: msgspec.Raw(encode(v)) for k, v in changed.items()}))
-        return record
+        async with self._changing:  # else one change would undo another made meanwhile
+            record = msgspec.structs.replace(self.record, **changed)
+            try:
+                await self.services.store.commit(SaveRoom(record))
+            except StoreError as error:
+                raise Unavailable("The change can't be stored just now. Try again soon.") from error
+            self.record = record
+        public = shown(record)
+        values = {name: msgspec.json.encode(getattr(public, name)) for name in changed}
+        self.publish(RoomUpdated({name: msgspec.Raw(value) for name, value in values.items()}))
+        return public
 
     def start(self, lane: Lane) -> bool:
         """Run a lane's turns in the room's nursery; False if the room is closed."""
@@ -514,6 +516,14 @@ def system_notice(id: str, room: str, text: str) -> Message:
         demo=False,
         private=False,
     )
+
+
+def shown(room: Room) -> Room:
+    """Return a room as it goes over the wire: without the cards, which may be large."""
+    if all(one.card is None for one in room.cast):
+        return room
+    cast = [msgspec.structs.replace(one, card=None) for one in room.cast]
+    return msgspec.structs.replace(room, cast=cast)
 
 
 def as_member(character: Character) -> Member:

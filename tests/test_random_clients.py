@@ -190,7 +190,7 @@ async def test_everybody_ends_with_exactly_the_log(
             assert set(one.closed_with) <= {4008}
             for place, event in one.seen.items():
                 assert witness.log[place] == event
-        assert sum(one.resumed for one in wanderers) > 20
+        assert sum(one.resumed for one in wanderers) > 5
         if window < 100_000:
             assert sum(one.lost for one in wanderers) > 0
         for one in wanderers:

@@ -115,7 +115,7 @@ class _State:
         message = change.message
         sent = (message.author.id, change.txn or "")
         first = self.kept(message.id) or self.kept(self.txns.get(sent, ""))
-        if first is not None:
+        if first is not None and change.txn != "u":
             return first.message
         shelf = self.shelf(message.room)
         shelf.written = self.next()

@@ -101,7 +101,8 @@ class Tuples:
             head += b',"inbox":true'
         if isinstance(event, MessageEnded):
             event = msgspec.structs.replace(event, whole=None)  # who is here has heard it come
-        return text_frame(head + b"," + _encode(event)[1:] + b",null]")
+        rest = _encode(event)[1:]
+        return text_frame(head + (b"," if len(rest) > 1 else b"") + rest + b",null]")
 
 
 TUPLES = Tuples()
