@@ -8,6 +8,7 @@ from hub.client import Client
 from hub.errors import BadRequest, Close, HubError, TooMany
 from hub.hub import Hub
 from hub.room import now
+from hub.text import sound
 from hub.wire import tuples
 from llm.provider import ChatMessage, ModelError, Request
 
@@ -158,8 +159,8 @@ class TupleConversation:
             async with self._hub.provider.stream(self._request(client, prompt)) as items:
                 async for item in items:
                     if isinstance(item, str):
-                        parts.append(item)
-                        client.send(tuples.notify("llm_token", item))
+                        parts.append(sound(item))
+                        client.send(tuples.notify("llm_token", parts[-1]))
                         await client.keeping_up()
         except ModelError as error:
             end = {"status": "failed", "error": str(error)}

@@ -118,7 +118,7 @@ class Lane:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop_when_unheard)
                 while self._more():
-                    await self._turn()
+                    await self._guarded_turn()
                     self._settle(whole=True)
                 nursery.cancel_scope.cancel()
         except BaseException:
@@ -129,6 +129,15 @@ class Lane:
             self._room.idle_since = trio.current_time()
         if self._more():  # said while the nursery closed
             self._start()
+
+    async def _guarded_turn(self) -> None:
+        # A fault of ours in one room's turn must not end all other rooms with it.
+        try:
+            await self._turn()
+        except Exception:
+            logger.exception("a turn in room %s failed", self._room.id)
+            self._again = None
+            self._agenda = Agenda(self._room.services.chance)  # or it might fail for ever
 
     def _settle(self, *, whole: bool) -> None:
         """Between turns: tell those whose turn is over, or will never be."""

@@ -10,6 +10,7 @@ from hub.markup import render
 from hub.records import Ending, Message, Usage
 from hub.rollup import Rollup
 from hub.store.contract import AddMessage, Change, Outcome, SaveMessage, Store, StoreError
+from hub.text import sound
 
 
 class Reply:
@@ -71,6 +72,7 @@ class Reply:
         """Take in some text of the model; it may be empty."""
         if not text:
             return
+        text = sound(text)
         self._parts.append(text)
         self._held.append(text)
         if len(self._parts) == 1:

@@ -1,12 +1,14 @@
 """Two humans and three characters in one room, over real sockets: who says what, seen by whom."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from attrs import frozen
 
+from hub.turns import Agenda
+from llm.provider import Item, Request, Usage
 from tests.hubs import Native, Refusal, Running, running_hub
 from tests.scripted import Gate, Scripted, speaker
 
@@ -361,4 +363,45 @@ async def test_a_whisper_does_not_wait_for_the_room_nor_the_room_for_it(
         await t.provider.until(lambda: t.provider.open == 2)
         gate.open()
         await t.alice.event("turn", state="done", inbox=True)
+        assert [name for name, _ in replies(await turn(t.bob))] == NAMES
+
+
+# ── faults ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_broken_characters_of_a_model_are_mended(autojump_clock: object) -> None:
+    """Half a surrogate pair once ended the whole hub: no frame and no row can hold it."""
+
+    async def cut_in_two(request: Request) -> AsyncGenerator[Item, None]:
+        yield "Well, "
+        yield "yes \ud83d"
+        yield "\ude00 \ud83d\ude00!"
+        yield Usage(model="script")
+
+    async with running_hub(Scripted(cut_in_two)) as running, running.connect() as alice:
+        await alice.call("join_room", room="lobby")
+        for _ in range(2):
+            await alice.prompt("lobby", "Hello")
+            [(_, text)] = replies(await turn(alice))
+            assert text == "Well, yes \ufffd\ufffd \U0001f600!"
+        result = await alice.call("llm_chat_prompt", prompt="Hello")
+        assert result["text"] == text
+
+
+async def test_a_fault_in_a_turn_ends_that_turn_only(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with table() as t:
+        with monkeypatch.context() as broken:
+
+            def fail(*_: object) -> None:
+                raise RuntimeError("a bug")
+
+            broken.setattr(Agenda, "next", fail)
+            await t.alice.prompt(t.room, "Hello")
+            await t.alice.call("ping")
+        assert [one.message for one in caplog.records if one.levelname == "ERROR"] == [
+            f"a turn in room {t.room} failed"
+        ]
+        await t.bob.prompt(t.room, "Still there?")
         assert [name for name, _ in replies(await turn(t.bob))] == NAMES
