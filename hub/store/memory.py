@@ -91,7 +91,6 @@ class _State:
         )
 
     def do(self, change: Change) -> Message | None:
-        prepare(change)  # refuses what a database would refuse
         if isinstance(change, AddMessage):
             return self.add(change)
         _SIMPLE[type(change)](self, change)
@@ -115,7 +114,7 @@ class _State:
         message = change.message
         sent = (message.author.id, change.txn or "")
         first = self.kept(message.id) or self.kept(self.txns.get(sent, ""))
-        if first is not None and change.txn != "u":
+        if first is not None:
             return first.message
         shelf = self.shelf(message.room)
         shelf.written = self.next()
@@ -227,6 +226,8 @@ class MemoryStore:
         before = self._state.copy() if len(group.changes) > 1 else self._state
         outcome = None
         try:
+            for change in group.changes:
+                prepare(change)  # refuses what a database would refuse
             for change in group.changes:
                 outcome = self._state.do(change) or outcome
         except StoreError as error:
