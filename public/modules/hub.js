@@ -210,11 +210,17 @@ export class Hub {
     if (name === "error") return this.toast(payload.message);
     if (!payload?.room) return;
     const room = this.rooms.get(payload.room);
+    if (name === "room_removed") return room && this.#removed(room);
     if (payload.inbox) this.#fromInbox(name, payload, room);
     else if (!room) return; // one that we left, or don't follow
     else if (room.joining) room.held.push([name, payload]);
     else if (payload.offset === undefined) this.#apply(room, name, payload);
     else this.#fromLog(room, name, payload);
+  }
+
+  #removed(room) {
+    this.toast(t.roomRemoved(room.info?.title ?? ""));
+    this.forget(room.id);
   }
 
   #fromLog(room, name, payload) {
