@@ -50,6 +50,7 @@ class Flight:
         self._position = 0
         self._parts: list[str] = []
         self._error: ModelError | None = None
+        self._ended = False
         self._listeners = 0
         self._grown = trio.lowlevel.ParkingLot()
 
@@ -76,8 +77,9 @@ class Flight:
 
     def end(self, end: Usage | ModelError) -> None:
         """End the reply; the first end counts."""
-        if self.usage is not None or self._error is not None:
+        if self._ended:
             return
+        self._ended = True
         if isinstance(end, Usage):
             self.usage = end
         else:
@@ -109,45 +111,46 @@ class Flight:
 
 @define
 class _Listener:
+    """One who listens, since `start`.
+
+    No deadline here: the owner's bounds the flight, and whatever ends the owner ends it.
+    """
+
     flight: Flight
     start: float
-    first: float | None = None
-    at: int = 0
-    position: int = 0
 
     async def items(self) -> AsyncGenerator[Item, None]:
-        # No deadline here: the owner's bounds the flight, and whatever ends the owner ends it.
         flight = self.flight
-        while True:
-            if self.at < len(flight._parts):
-                if self.first is None:
-                    self.first = trio.current_time()
-                    if flight.answering is not None:
-                        yield flight.answering
-                yield self._new_text()
-            elif flight._error is not None:
-                raise _copy(flight._error)
-            elif flight.usage is not None:
-                if self.first is None and flight.answering is not None:
-                    yield flight.answering
-                yield self._usage(flight.usage)
-                return
-            elif self.position != flight._position and not self.at:
-                self.position = flight._position
-                yield Queued(self.position)
-            else:
+        position = 0
+        while not flight._parts and not flight._ended:
+            if position == flight._position:
                 await flight._grown.park()
+            else:
+                position = flight._position
+                yield Queued(position)
+        first = trio.current_time() if flight._parts else None
+        if flight.answering is not None:
+            yield flight.answering
+        # A thousand may run this for each token: hence the plain loop and its local names.
+        parts, park, at = flight._parts, flight._grown.park, 0
+        while at < len(parts) or not flight._ended:
+            if at == len(parts):
+                await park()
+                continue
+            text = parts[at] if at + 1 == len(parts) else "".join(parts[at:])
+            at = len(parts)
+            yield text
+        yield self._usage(first)
 
-    def _new_text(self) -> str:
-        """All that this listener has not had; mostly it is one part."""
-        parts = self.flight._parts
-        text = parts[-1] if self.at == len(parts) - 1 else "".join(parts[self.at :])
-        self.at = len(parts)
-        return text
-
-    def _usage(self, usage: Usage) -> Usage:
-        first = None if self.first is None else self.first - self.start
-        return evolve(usage, seconds_to_first=first, seconds=trio.current_time() - self.start)
+    def _usage(self, first: float | None) -> Usage:
+        """Return the end, if it is a good one."""
+        flight = self.flight
+        if flight.usage is None:
+            assert flight._error is not None
+            raise _copy(flight._error)
+        now = trio.current_time()
+        to_first = None if first is None else first - self.start
+        return evolve(flight.usage, seconds_to_first=to_first, seconds=now - self.start)
 
 
 def _copy(error: ModelError) -> ModelError:
