@@ -40,8 +40,9 @@ def _message(id: str, room: str, author: str, text: str, status: str) -> Message
 
 
 MESSAGES = st.builds(_message, IDS, ROOMS, USERS, TEXTS, STATUSES)
+ADDED = st.builds(AddMessage, MESSAGES, st.none() | USERS, st.none() | st.sampled_from(["t", "u"]))
 CHANGES: st.SearchStrategy[Change] = st.one_of(
-    st.builds(AddMessage, MESSAGES, st.none() | USERS, st.none() | st.sampled_from(["t", "u"])),
+    *[ADDED] * 6,  # most of them, or little else would have anything to change
     st.builds(SaveMessage, MESSAGES),
     st.builds(RemoveMessage, ROOMS, IDS),
     st.builds(
@@ -91,7 +92,7 @@ async def answers(store: Store) -> list[object]:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.lists(CHANGES, max_size=3), max_size=25))
+@given(st.lists(st.lists(CHANGES, max_size=3), min_size=15, max_size=30))
 async def test_sqlite_answers_as_memory_does(groups: list[list[Change]]) -> None:
     rooms: list[Change] = [SaveRoom(Room(id, id)) for id in ("lobby", "den")]
     with tempfile.TemporaryDirectory() as folder:
