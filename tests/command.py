@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trio
 from attrs import frozen
-from trio_websocket import open_websocket
+from trio_websocket import WebSocketConnection, open_websocket
 
 from hub.wire.tuples import SUBPROTOCOL
 from tests.hubs import PATIENCE, Native
@@ -43,10 +43,12 @@ def surroundings(**settings: str) -> dict[str, str]:
     return kept | settings
 
 
-def refused(*options: str, folder: Path, **env: str) -> str:
+def refused(
+    *options: str, folder: Path, command: Sequence[str | Path] = (HUBBUB,), **env: str
+) -> str:
     """Start the command where it can't start; return what it says to that."""
     done = subprocess.run(
-        [HUBBUB, "serve", *options],
+        [*command, "serve", *options],
         cwd=folder,
         env=surroundings(**env),
         capture_output=True,
@@ -98,29 +100,31 @@ class Hubbub:
 
 
 @asynccontextmanager
-async def talking(
-    port: int, path: str = "/ws", headers: Sequence[tuple[bytes, bytes]] = ()
-) -> AsyncIterator[Native]:
-    """Open a connection to whatever listens at `port` of loopback."""
+async def talking(port: int) -> AsyncIterator[Native]:
+    """Open a connection that speaks `dm-rpc` to whatever listens at `port` of loopback."""
     async with open_websocket(
         "127.0.0.1",
         port,
-        path,
+        "/ws",
         use_ssl=False,
         subprotocols=[SUBPROTOCOL],
-        extra_headers=list(headers),
         connect_timeout=PATIENCE,
         disconnect_timeout=PATIENCE,
     ) as ws:
         try:
-            client = Native(ws)
-            name, client.welcome, id = await client.receive()
-            assert (name, id) == ("welcome", None)
-            yield client
+            yield await welcomed(ws)
         finally:
             with trio.move_on_after(PATIENCE):
                 await ws.aclose()
             await trio.aclose_forcefully(ws._stream)
+
+
+async def welcomed(ws: WebSocketConnection) -> Native:
+    """Return the client on a new connection, once the hub has said welcome."""
+    client = Native(ws)
+    name, client.welcome, id = await client.receive()
+    assert (name, id) == ("welcome", None)
+    return client
 
 
 @asynccontextmanager
