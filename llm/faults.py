@@ -13,6 +13,7 @@ import msgspec
 from attrs import frozen
 
 from llm.provider import Fault, ModelError
+from llm.ratelimits import reset_after
 
 MAX_DETAIL = 2000  # characters of what the other side said that go to the log
 
@@ -169,7 +170,8 @@ def model_error(
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds of a `Retry-After` (RFC 9110 section 10.2.3: seconds or a date), or None.
 
-    OpenAI's finer `retry-after-ms` goes first. What makes no sense counts as not said.
+    OpenAI's finer `retry-after-ms` goes first. Without either, a limit that is used up says it.
+    What makes no sense counts as not said.
     """
     if (in_ms := headers.get("retry-after-ms")) is not None:
         seconds = _number(in_ms)
@@ -177,7 +179,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             return seconds / 1000
     value = headers.get("retry-after")
     if value is None:
-        return None
+        return reset_after(headers)
     seconds = _number(value)
     return _until(value) if seconds is None else seconds
 
