@@ -6,6 +6,7 @@ import json
 import os
 import pkgutil
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -85,8 +86,8 @@ def main() -> int:
     if not Path("/proc/self/smaps_rollup").exists():
         print("The benchmarks read /proc and pin cores: they run on Linux only.", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing outlives us
     rows, failed = measure(args.names, quick=args.quick)
-    save(rows)
     print(table(rows))
     for name, error in failed:
         print(f"{name} could not be measured: {error}", file=sys.stderr)
@@ -101,6 +102,7 @@ def measure(names: Sequence[str], *, quick: bool) -> tuple[list[Row], list[tuple
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             rows += bench(quick)
+            save(rows)  # what was measured stays, whatever comes
         except (BenchError, OSError) as error:
             failed.append((name, error))
     return rows, failed
