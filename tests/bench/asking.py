@@ -5,11 +5,13 @@
 - `provider`: each asker has a stream of its own, through our provider alone;
 - `gateway`: the same through the gateway;
 - `shared`: all askers ask the gateway the same, which is one call;
-- `fanout`: one asks the gateway, and wakes the others for each text, which is the least
-  that it takes on trio to let so many tasks see it.
+- `fanout`: one asks the gateway, and for each text wakes the others, who wait for it in the
+  least async iterator that there can be.
 """
 
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import trio
 
@@ -44,9 +46,15 @@ async def fanout(provider: Provider, askers: int, what: str) -> None:
     """One asks, and wakes the others for each text."""
     lot = trio.lowlevel.ParkingLot()
 
-    async def see() -> None:
+    async def texts() -> AsyncGenerator[str, None]:
         while True:
             await lot.park()
+            yield ""
+
+    async def see() -> None:
+        async with aclosing(texts()) as items:
+            async for _ in items:
+                pass
 
     async with trio.open_nursery() as nursery:
         for _ in range(askers):
