@@ -141,3 +141,4 @@ themeButton($("#theme"));
 const wanted = new URLSearchParams(location.search);
 hub.open(wanted.get("room") ?? LOBBY, { invite: wanted.get("invite") ?? undefined });
 hub.connection.start();
+composer.focus(); // who opens the page can talk at once

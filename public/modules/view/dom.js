@@ -54,7 +54,8 @@ export function avatar({ name, kind, emoji }) {
 }
 
 function initials(name) {
-  const words = name.trim().split(/\s+/);
+  const all = name.trim().split(/\s+/);
+  const words = all.filter((word, n) => n === 0 || /^\p{L}/u.test(word)); // not a guest's number
   const first = [...(words[0] ?? "?")][0] ?? "?";
   const last = words.length > 1 ? [...words.at(-1)][0] : "";
   return (first + last).toLocaleUpperCase();
