@@ -269,3 +269,16 @@ async def test_retries_wait_in_the_queue_like_others(autojump_clock: object) -> 
         for number in range(3):
             nursery.start_soon(hear, gateway, ask(str(number), asker=str(number)))
     assert (provider.most_open, len(provider.asked)) == (1, 4)
+
+
+async def test_who_moves_up_does_the_waiting_for_time(autojump_clock: object) -> None:
+    one = model(Scripted(), limits=Limits(calls_per_minute=1))
+    async with open_gateway([one]) as gateway, trio.open_nursery() as nursery:
+        await hear(gateway, ask("1", asker="a"))
+        scope = trio.CancelScope()
+        nursery.start_soon(cancelled, scope, gateway)
+        await wait_all_tasks_blocked()
+        scope.deadline = trio.current_time() + 10
+        heard = await hear(gateway, ask("3", asker="c"))
+    assert heard.positions == [2, 1]
+    assert heard.at == pytest.approx(60, abs=0.1)
