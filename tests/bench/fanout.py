@@ -118,9 +118,12 @@ def _check_stall(server: Server, stalled: int) -> None:
     server.child.settle()
     port = f":{server.port:04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    here = [row for row in rows if row[1].endswith(port) and row[3] == "01"]
-    full = sum(int(row[4].split(":")[0], 16) > 0 for row in here)
-    gone = CLIENTS - len(here)
+    # By the peer's address: the kernel may list a connection twice while others come and go.
+    unsent = {
+        row[2]: int(row[4][:8], 16) for row in rows if row[1].endswith(port) and row[3] == "01"
+    }
+    full = sum(size > 0 for size in unsent.values())
+    gone = CLIENTS - len(unsent)
     if full + gone < stalled:
         raise BenchError("the stalled client's buffers did not fill")
 
