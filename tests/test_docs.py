@@ -74,7 +74,7 @@ def test_no_setting_is_named_that_does_not_exist(page: Path) -> None:
     text = page.read_text()
     named = set(re.findall(r"\bHUBBUB_[A-Z][A-Z_]*[A-Z]\b", text))
     assert named <= known_variables() | {"HUBBUB_X_Y"}
-    options = {settings.option(spec.name) for spec in attrs.fields(settings.Settings)}
+    options = {settings.option(spec.name) for spec in attrs.fields(settings.Settings)} | {"--help"}
     for given in re.findall(r"hubbub serve((?: +--?[\w-]+(?:[ =][^\s`-][^\s`]*)?)+)", text):
         assert set(re.findall(r"(--[\w-]+)", given)) <= options, given
 
