@@ -148,21 +148,37 @@ class Client:
             return
         try:
             while data := self._take():
-                if not self.stream.write_now(data):
-                    self._outbox.insert(0, data)
-                    self._outbox_bytes += len(data)
-                    self._go_slow()
-                    return
-                if self.stream.clogged:
-                    self._go_slow()
+                if not self._write(data):
                     return
         except Behind:
             self.close(Close.TOO_SLOW, "You fell too far behind.")
+
+    def give(self, cursor: Cursor, data: bytes, offset: int) -> None:
+        """Write `data`, all that `cursor` has to be given up to `offset`. Never raises.
+
+        The pump's way for the many that are at the same place, with nothing else to be told.
+        """
+        if self._outbox or self.slow or self._mute:
+            self.write_now()
+        else:
+            cursor.offset = offset
+            self._write(data)
+
+    def _write(self, data: bytes) -> bool:
+        """Write without waiting; what is not taken is the slow path's, and the answer False."""
+        try:
+            if self.stream.write_now(data):
+                return True
+            if not self.stream.clogged:
+                self._outbox.insert(0, data)
+                self._outbox_bytes += len(data)
+            self._go_slow()
         except trio.BrokenResourceError:
             self._reading.cancel()
         except Exception:  # invariant 2: one client's trouble is never the pump's
             logger.exception("writing to %s failed", self.address)
             self.close(Close.INTERNAL, "Something went wrong on our side.")
+        return False
 
     async def keeping_up(self) -> None:
         """Wait while the client is slow. Ends by itself: so does every slow write."""

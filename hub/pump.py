@@ -10,7 +10,7 @@ finished that write under a deadline (see `hub.client`).
 import trio
 
 from hub.client import Client
-from hub.log import Log
+from hub.log import Behind, Log
 
 # Writes between two looks at the scheduler: a hundred take about half a millisecond, which
 # is what other tasks may have to wait.
@@ -45,17 +45,36 @@ class Pump:
             clients, self._clients = self._clients, {}
             for client in clients:
                 client.write_now()
-                await self._breathe()
+                self._writes += 1
+                if self._writes >= WRITES_PER_TURN:
+                    await self._breathe()
             logs, self._logs = self._logs, {}
             for log in logs:
-                for cursor in tuple(log.followers):
-                    if cursor.offset < log.head:
-                        cursor.client.write_now()
-                        await self._breathe()
+                await self._serve(log)
             await trio.lowlevel.checkpoint()
 
+    async def _serve(self, log: Log) -> None:
+        """Give each follower what it has not got; what is appended meanwhile comes next time."""
+        head = log.head
+        at, dialect, data, offset = -1, None, b"", 0
+        followers = log.followers
+        for cursor in tuple(followers):
+            if cursor.offset >= head or cursor not in followers:  # it may have left meanwhile
+                continue
+            if cursor.offset != at or cursor.dialect is not dialect:
+                at, dialect = cursor.offset, cursor.dialect
+                try:
+                    data, offset = log.after(at, dialect)
+                except Behind:
+                    data, offset = b"", at  # the client finds out, and says so
+            if offset >= head and data:
+                cursor.client.give(cursor, data, offset)
+            else:  # far behind, or nothing that its dialect has words for
+                cursor.client.write_now()
+            self._writes += 1
+            if self._writes >= WRITES_PER_TURN:
+                await self._breathe()
+
     async def _breathe(self) -> None:
-        self._writes += 1
-        if self._writes >= WRITES_PER_TURN:
-            self._writes = 0
-            await trio.lowlevel.checkpoint()
+        self._writes = 0
+        await trio.lowlevel.checkpoint()

@@ -64,10 +64,10 @@ class SocketEdge(trio.abc.Stream):
         return self._closed
 
     def write_now(self, data: bytes) -> bool:
-        """Write without waiting; True if the stream has taken all of `data`.
+        """Write without waiting; True if all of `data` is out.
 
-        What the socket did not take is kept and goes out first of all with the next
-        `send_all`; until then `clogged` is true and nothing more is taken.
+        Otherwise either nothing of it was taken, or, if `clogged` is true now, all of it:
+        what is left of it is kept, and goes out first of all with the next `send_all`.
 
         Raises:
             trio.BrokenResourceError: the peer is gone.
@@ -82,10 +82,11 @@ class SocketEdge(trio.abc.Stream):
         except OSError as error:
             self.abort()
             raise trio.BrokenResourceError from error
-        if written < len(data):
-            self._rest = data[written:]
-            self._busy = True
-        return True
+        if written == len(data):
+            return True
+        self._rest = data[written:]
+        self._busy = True
+        return False
 
     @property
     def clogged(self) -> bool:

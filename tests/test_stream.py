@@ -45,7 +45,7 @@ async def test_what_fits_is_written_at_once() -> None:
 
 async def test_the_rest_of_a_write_goes_out_before_anything_else() -> None:
     edge, peer = await pair()
-    assert edge.write_now(BIG)  # taken, though only a part is out
+    assert not edge.write_now(BIG)  # only a part is out
     assert edge.clogged
     assert not edge.write_now(b"not now")
     async with trio.open_nursery() as nursery:
@@ -87,7 +87,8 @@ async def test_a_write_that_is_cancelled_destroys_the_socket() -> None:
 
 async def test_a_write_that_takes_too_long_destroys_the_socket() -> None:
     edge, peer = await pair(send_seconds=0.05)
-    assert edge.write_now(BIG)
+    assert not edge.write_now(BIG)
+    assert edge.clogged
     with pytest.raises(trio.BrokenResourceError):
         await edge.send_all(b"")
     assert edge.broken
@@ -117,7 +118,8 @@ async def test_closing_lets_the_peer_read_what_was_said_last() -> None:
 
 async def test_closing_after_half_a_frame_resets() -> None:
     edge, peer = await pair()
-    assert edge.write_now(BIG)
+    assert not edge.write_now(BIG)
+    assert edge.clogged
     await edge.aclose()
     with pytest.raises(trio.BrokenResourceError):
         while await peer.receive_some():
