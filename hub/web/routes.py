@@ -17,6 +17,7 @@ from hub.hub import Hub
 from hub.names import clean
 from hub.records import Answer, Session, User, Visibility
 from hub.store.contract import StoreError
+from hub.web.export_routes import export
 from hub.web.game_routes import GameApi
 from hub.web.sessions import COOKIE, Doors, Sessions, Visitor
 from hub.wire.tuples import explain
@@ -80,6 +81,7 @@ class Api:
                     DELETE=self.delete_room,
                 ),
                 route("/api/rooms/{id}/messages", GET=self.messages),
+                route("/api/rooms/{id}/export", GET=self.export),
                 route("/healthz", GET=self.healthy),
                 route("/readyz", GET=self.ready),
             ],
@@ -206,6 +208,10 @@ class Api:
             ),
         )
         return json_response({"messages": messages, "more": more})
+
+    async def export(self, request: Request) -> Response:
+        """Return a room as a file."""
+        return await export(self._hub, await self._user(request), request)
 
     # ── operations ───────────────────────────────────────────────────────────────────
 
