@@ -1,4 +1,7 @@
-"""The command `hubbub`. Exit status: 0 after a signal, 2 for what is wrong with the start."""
+"""The command `hubbub`. Exit status: 0 after a signal, 2 for what is wrong with the start.
+
+The owner's commands have theirs from `hub.owner`.
+"""
 
 import argparse
 import logging
@@ -9,12 +12,13 @@ from pathlib import Path
 import attrs
 import trio
 
-from hub import __version__, app
+from hub import __version__, app, owner
 from hub.presets import PresetError
 from hub.settings import SettingError, Settings, environment, option, read, variable
 from hub.store.contract import StoreError
 from hub.web.listener import ListenError
-from llm.choose import Choice, ModelSettings, choose
+from llm.choose import ModelSettings
+from llm.plan import Plan, plan
 from llm.provider import SetupError, Timeouts
 
 logger = logging.getLogger("hub")
@@ -30,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return WRONG
     try:
+        if given.command in owner.COMMANDS:
+            return owner.run(given)
         return _serve(given)
     except KeyboardInterrupt:
         return 0
@@ -57,15 +63,21 @@ def _serve(given: argparse.Namespace) -> int:
     values = {name: value for name, value in vars(given).items() if value is not None}
     settings = read(values, environ)
     _log_to_stderr(settings.log_level)
-    choice = choose(model_settings(settings, environ))
-    for warning in choice.warnings:
-        logger.warning("%s", warning)
-    trio.run(app.run, settings, choice, lambda url: _announce(url, settings, choice))
+    models = _plan(settings, environ)
+    trio.run(app.run, settings, models, lambda url: _announce(url, settings, models))
     return 0
 
 
-def _announce(url: str, settings: Settings, choice: Choice) -> None:
-    provider = choice.provider
+def _plan(settings: Settings, environ: Mapping[str, str]) -> Plan:
+    asked = model_settings(settings, environ)
+    models = plan(asked, environ, Path.cwd(), fallback=settings.fallback)
+    for warning in models.warnings:
+        logger.warning("%s", warning)
+    return models
+
+
+def _announce(url: str, settings: Settings, models: Plan) -> None:
+    provider = models.first.provider
     model = (
         "a demo that makes its answers up; see docs/models.md"
         if provider.demo
@@ -110,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         serve.add_argument(
             option(spec.name), metavar="X", help=f"{about}{default} ({variable(spec.name)})"
         )
+    owner.add_to(commands)
     return parser
 
 

@@ -10,7 +10,7 @@ from hub.hub import Hub
 from hub.room import now
 from hub.text import sound
 from hub.wire import tuples
-from llm.provider import ChatMessage, ModelError, Request
+from llm.provider import Answering, ChatMessage, ModelError, Request
 
 _ROOM_COMMANDS = (commands.SendPrompt, commands.Stop, commands.Regenerate, commands.SetTyping)
 
@@ -155,16 +155,19 @@ class TupleConversation:
         # In the client's nursery: closing the connection closes the model's response.
         parts: list[str] = []
         end: dict[str, object] = {"status": "done"}
+        demo = self._hub.provider.demo
         try:
             async with self._hub.provider.stream(self._request(client, prompt)) as items:
                 async for item in items:
+                    if isinstance(item, Answering):
+                        demo = item.demo
                     if isinstance(item, str):
                         parts.append(sound(item))
                         client.send(tuples.notify("llm_token", parts[-1]))
                         await client.keeping_up()
         except ModelError as error:
             end = {"status": "failed", "error": str(error)}
-        if self._hub.provider.demo:
+        if demo:
             end["demo"] = True
         client.send(tuples.notify("llm_end", end))
         if id is not None:

@@ -234,12 +234,14 @@ class Lane:
             stop=prompt.stop,
             asker=humans[-1].id if humans else "",
             private=self.to is not None,
+            place=room.id,
         )
         return request, (*scene.cast, *people)
 
     async def _stream(
         self, request: llm.Request, reply: Reply, guard: SpeakerGuard
     ) -> llm.Usage | None:
+        queued = False
         async with self._room.services.provider.stream(request) as items:
             async for item in items:
                 if isinstance(item, str):
@@ -248,6 +250,12 @@ class Lane:
                         return None
                 elif isinstance(item, llm.Queued):
                     self._show("queued", item.position)
+                    queued = True
+                elif isinstance(item, llm.Answering):
+                    if queued:
+                        self._show("running")
+                    if item.demo and not reply.final.demo:
+                        await reply.mark_as_demo(self._room.services.ids.new())
                 elif isinstance(item, llm.Usage):
                     reply.add(guard.finish())
                     return item
@@ -280,4 +288,5 @@ def _record(usage: llm.Usage | None) -> Usage | None:
         seconds=usage.seconds,
         cached=usage.cached or None,
         finish=usage.finish,
+        cost=usage.cost,
     )

@@ -58,6 +58,7 @@ class Usage(Record, frozen=True):
     seconds: float | None = None
     cached: bool | None = None
     finish: str | None = None
+    cost: float | None = None
 
 
 class Message(Record, frozen=True):

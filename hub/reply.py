@@ -5,11 +5,19 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from hub.events import Event, MessageEnded, MessageStarted, Token
+from hub.events import Event, MessageEnded, MessageRemoved, MessageStarted, Token
 from hub.markup import render
 from hub.records import Ending, Message, Usage
 from hub.rollup import Rollup
-from hub.store.contract import AddMessage, Change, Outcome, SaveMessage, Store, StoreError
+from hub.store.contract import (
+    AddMessage,
+    Change,
+    Outcome,
+    RemoveMessage,
+    SaveMessage,
+    Store,
+    StoreError,
+)
 from hub.text import sound
 
 
@@ -24,6 +32,7 @@ class Reply:
         to: the owner of the whisper that it answers; None if it is for the whole room.
         publish: shows an event to whom it is for.
         changed: called with the message when it has begun and when it has ended.
+        replaced: called with a message in whose place it has begun again.
 
     """
 
@@ -36,6 +45,7 @@ class Reply:
         rollup: Rollup,
         publish: Callable[[Event], None],
         changed: Callable[[Message], None],
+        replaced: Callable[[Message], None],
     ) -> None:
         self.to = to
         self.scope = trio.CancelScope()
@@ -47,6 +57,7 @@ class Reply:
         self._rollup = rollup
         self._publish = publish
         self._changed = changed
+        self._replaced = replaced
         self._parts: list[str] = []
         self._held: list[str] = []
         self._saved = 0
@@ -67,6 +78,25 @@ class Reply:
     def begin(self) -> None:
         """Store it and show that it begins; `begun` is set then."""
         self._store.submit(AddMessage(self._message, self.to), then=self._show_begin)
+
+    async def mark_as_demo(self, id: str) -> None:
+        """Begin again under a new id, as made up: a stand-in answers, not the model (invariant 7).
+
+        Its mark must be there before its first word; events can only say so at the beginning.
+        """
+        before = self._message
+        self._message = self._final = msgspec.structs.replace(before, id=id, demo=True)
+        self.begun = trio.Event()
+
+        def then(outcome: Outcome) -> None:
+            self._replaced(before)
+            self._publish(MessageRemoved(before.id))
+            self._show_begin(outcome)
+
+        self._store.submit(
+            RemoveMessage(before.room, before.id), AddMessage(self._message, self.to), then=then
+        )
+        await self.begun.wait()  # the store's own deadlines bound this
 
     def add(self, text: str) -> None:
         """Take in some text of the model; it may be empty."""

@@ -408,10 +408,15 @@ class LiveRoom:
 
         def changed(message: Message) -> None:
             if message.status == "running":
+                self.replies[message.id] = reply
                 self.transcript.add(message, to)
             else:
                 self.transcript.update(message)
                 self.replies.pop(message.id, None)
+
+        def replaced(message: Message) -> None:
+            self.transcript.remove(message.id)
+            self.replies.pop(message.id, None)
 
         reply = Reply(
             message,
@@ -420,6 +425,7 @@ class LiveRoom:
             rollup=self.services.rollup,
             publish=publish,
             changed=changed,
+            replaced=replaced,
         )
         self.replies[reply.id] = reply
         reply.begin()

@@ -46,6 +46,7 @@ class Settings:
     llm: str = _setting(
         "", "which model answers: openai, anthropic, llamacpp, demo or module:function"
     )
+    fallback: str = _setting("", "demo: made-up replies, marked as such, when no model answers")
     model: str = _setting(
         "", "a GGUF file to be run by a llama.cpp of our own (needs hubbub[local])"
     )
@@ -151,7 +152,19 @@ class Settings:
         low=0.0001,
         high=3650,
     )
+    retention_days: float = _setting(
+        0.0,
+        "days after which messages are removed for good; 0 keeps them for ever: "
+        "forgetting has to be asked for",
+        low=0,
+        high=36500,
+    )
     log_level: str = _setting("info", "what goes to standard error: debug, info, warning or error")
+
+    @property
+    def where(self) -> str | Path:
+        """The database: a URL, or a file in the data folder."""
+        return self.database or self.data / "hubbub.db"
 
 
 def variable(name: str) -> str:
