@@ -22,8 +22,8 @@ async def guest(running: Running) -> AsyncIterator[tuple[httpx.AsyncClient, dict
         yield client, me
 
 
-def cookie(client: httpx.AsyncClient) -> bytes:
-    return f"hubbub_session={client.cookies['hubbub_session']}".encode()
+def cookie(client: httpx.AsyncClient) -> str:
+    return f"hubbub_session={client.cookies['hubbub_session']}"
 
 
 @asynccontextmanager
@@ -32,7 +32,7 @@ async def signed_in(
 ) -> AsyncIterator[tuple[httpx.AsyncClient, dict[str, Any], Native]]:
     """A browser with a session and a socket."""
     async with guest(running) as (client, me):
-        path, headers = f"/ws?csrf={me['csrf']}", [(b"cookie", cookie(client))]
+        path, headers = f"/ws?csrf={me['csrf']}", [(b"cookie", cookie(client).encode())]
         async with running.connect(path=path, headers=headers) as socket:
             yield client, me, socket
 
@@ -97,7 +97,7 @@ async def test_changes_need_the_sessions_own_token(token: str | None) -> None:
     async with running_hub() as running:
         async with guest(running) as (client, _), guest(running) as (other, _):
             client.headers.pop("x-csrf-token")
-            headers = {} if token is None else {"x-csrf-token": token.encode()}
+            headers = {} if token is None else {b"x-csrf-token": token.encode()}
             answer = await client.post("/api/session", json={"name": "x"}, headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (403, "csrf")
             foreign = {"x-csrf-token": other.headers["x-csrf-token"]}
@@ -144,7 +144,7 @@ HANDSHAKE = {
 
 
 async def refused(
-    running: Running, path: str, subprotocol: str | None, **headers: bytes | str
+    running: Running, path: str, subprotocol: str | None, **headers: str
 ) -> tuple[int, str]:
     """Try to open a WebSocket; return the status and code of the refusal."""
     offered = {"sec-websocket-protocol": subprotocol} if subprotocol else {}
@@ -183,7 +183,9 @@ async def test_handshakes_that_are_let_in(path: str) -> None:
 async def test_the_same_token_opens_many_sockets_of_its_session() -> None:
     async with running_hub() as running, signed_in(running) as (client, me, one):
         path = f"/ws?csrf={me['csrf']}"
-        async with running.connect(path=path, headers=[(b"cookie", cookie(client))]) as two:
+        async with running.connect(
+            path=path, headers=[(b"cookie", cookie(client).encode())]
+        ) as two:
             assert one.user == two.user
 
 
@@ -342,7 +344,7 @@ async def test_a_flood_of_prompts_is_refused() -> None:
         async with running.connect() as client:
             for _ in range(8):
                 await client.send("llm_chat_prompt", {"prompt": "x"})
-            answers = []
+            answers: list[str] = []
             while len(answers) < 8:
                 name, payload = await client.next()
                 if name in {"error", "llm_end"}:

@@ -1,4 +1,4 @@
-"""The log: dense offsets, one encoding for all, a window in bytes, places that are told the truth."""
+"""The log: dense offsets, one encoding for all, a bounded window, places told the truth."""
 
 import pytest
 from hypothesis import given, settings

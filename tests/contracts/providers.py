@@ -47,7 +47,7 @@ async def all_of(provider: Provider, request: Request = ASK) -> tuple[list[str],
 async def error_of(provider: Provider, request: Request = ASK) -> tuple[str, ModelError]:
     """The text that came, and the error that came then."""
     text = ""
-    with pytest.raises(ModelError) as caught:  # noqa: PT012
+    with pytest.raises(ModelError) as caught:
         async with provider.stream(request) as stream:
             async for item in stream:
                 if not isinstance(item, Answering):
@@ -111,7 +111,7 @@ class ProviderContract(ABC):
 
     async def test_an_error_of_the_listener_goes_through(self) -> None:
         async with self.answering() as provider:
-            with pytest.raises(ZeroDivisionError):  # noqa: PT012
+            with pytest.raises(ZeroDivisionError):
                 async with provider.stream(ASK) as items:
                     async for _ in items:
                         raise ZeroDivisionError

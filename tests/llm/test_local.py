@@ -96,7 +96,7 @@ async def test_leaving_stops_the_model(model: LocalModel) -> None:
 async def test_its_death_in_a_reply_is_an_error_and_so_is_what_follows(model: LocalModel) -> None:
     pid = model.pid
     assert pid is not None
-    with pytest.raises(ModelError) as caught:  # noqa: PT012
+    with pytest.raises(ModelError) as caught:
         async with model.stream(ENDLESS) as items:
             async for item in items:
                 assert isinstance(item, str)
