@@ -1,15 +1,18 @@
-"""What an owner does with a store: back up, restore, check, forget what is old.
+"""What an owner does with a store: back up, restore, check, read, forget what is old.
 
-`backup` and `check` work while a hub uses the database, from another process; `restore` does
-not. All but `expire` block, and are meant for the command line.
+All but `restore` work while a hub uses the database, from another process. All but
+`expire` block, and are meant for the command line.
 """
 
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 from sqlalchemy import Connection, text
 
+from hub.records import Message, Room
 from hub.store.contract import RemoveMessage, Store, StoreError
 from hub.store.opening import choose
 from hub.store.rows import decode_message
@@ -89,6 +92,55 @@ def check(where: str | Path) -> list[str]:
             return _problems(connection)[:PROBLEMS]
     finally:
         database.close()
+
+
+def room(where: str | Path, id: str) -> Room:
+    """Return a room's settings.
+
+    Raises:
+        StoreError: there is none, or the database cannot be read.
+
+    """
+    database = choose(where)
+    if isinstance(database, SQLite):
+        _file(where)
+    try:
+        with database.explained(), database.reading() as connection:
+            data = connection.scalar(_ROOM, {"id": id})
+            if data is None:
+                raise StoreError(f"There is no room {id}.")
+            return msgspec.json.decode(data, type=Room)
+    finally:
+        database.close()
+
+
+def pages(where: str | Path, id: str) -> Iterator[Sequence[Message]]:
+    """Give a room's messages, oldest first, in pages; without whispers.
+
+    Raises:
+        StoreError: the database cannot be read.
+
+    """
+    database = choose(where)
+    try:
+        after = ""
+        while True:
+            with database.explained(), database.reading() as connection:
+                rows = connection.execute(_SAID, {"room": id, "after": after}).all()
+                page = [decode_message(row.data) for row in rows]
+            if not page:
+                return
+            yield page
+            after = page[-1].id
+    finally:
+        database.close()
+
+
+_ROOM = text("SELECT data FROM rooms WHERE id = :id")
+_SAID = text(
+    "SELECT data FROM messages WHERE room = :room AND to_user IS NULL AND id > :after"
+    " ORDER BY id LIMIT 500"
+)
 
 
 async def expire(store: Store, before: str) -> int:
