@@ -85,6 +85,8 @@ function leaveAddress(id) {
 
 const address = (id) => (id === LOBBY ? "/" : `/?room=${encodeURIComponent(id)}`);
 
+const exported = (id, format) => `/api/rooms/${encodeURIComponent(id)}/export?format=${format}`;
+
 function bind(selector, work) {
   $(selector).addEventListener("click", work);
 }
@@ -114,6 +116,7 @@ bind("#open-search", () => search.open());
 bind("#room-menu", () => $("#room-menu").hidePopover());
 $("#room-menu").addEventListener("beforetoggle", ({ target }) => {
   const { bottom, right } = $("#open-menu").getBoundingClientRect();
+  for (const format of ["md", "json"]) $(`#export-${format}`).href = exported(hub.current, format);
   target.style.top = `${bottom + 4}px`;
   target.style.right = `${document.documentElement.clientWidth - right}px`;
 });

@@ -39,7 +39,7 @@ export class Members {
     );
     const own = info?.owner && info.owner === this.hub.user?.id;
     $("#invite").hidden = !(info?.visibility === "link" && info.invite);
-    $("#open-menu").hidden = !own;
+    for (const id of ["#room-settings", "#delete-room"]) $(id).hidden = !own;
   }
 
   #section(title, members) {
