@@ -16,6 +16,7 @@ from hub.store.memory import MemoryStore
 from hub.store.opening import open_store
 from tests.command import HUBBUB, START_SECONDS, surroundings, talking
 from tests.hubs import running_hub
+from tests.postgres import Server, postgres  # noqa: F401 - a fixture
 from tests.server import running_server
 from tests.store.making import message, room
 
@@ -159,6 +160,21 @@ def test_a_room_is_written_out_without_whispers(tmp_path: Path) -> None:
     assert len(msgspec.json.decode(whole)["messages"]) == 501
     assert "whispered" not in markdown + jsonl + whole
     assert "sesame" not in markdown + jsonl + whole
+
+
+@pytest.mark.postgresql
+async def test_check_and_export_on_postgresql(postgres: Server, tmp_path: Path) -> None:  # noqa: F811
+    where = postgres.new_database()
+    async with open_store(where) as store:
+        await store.commit(SaveRoom(room()), AddMessage(message("aloud")))
+        await store.commit(AddMessage(message("whispered", private=True), to="ann"))
+        said = hubbub("check", folder=tmp_path, HUBBUB_DATABASE=where).stdout
+        assert said == "Nothing is wrong with the database.\n"
+        said = hubbub("export", "den", "--database", where, folder=tmp_path).stdout
+        assert "\naloud\n" in said
+        assert "whispered" not in said
+    nobody = hubbub("export", "attic", "--database", where, folder=tmp_path, status=2).stderr
+    assert nobody == "hubbub: There is no room attic.\n"
 
 
 def test_the_command_and_the_page_write_the_same(tmp_path: Path) -> None:
