@@ -199,3 +199,22 @@ async def test_a_store_that_is_down_is_told(autojump_clock: object) -> None:
         assert (await got(client, "md", "lobby")).status_code == 200
         store.fail_reads = StoreError("gone")
         assert (await got(client, "md", "lobby")).status_code == 503
+
+
+class Halfway(MemoryStore):
+    """Reads the first page of a room and no more."""
+
+    async def transcript(
+        self, room: str, *, viewer: str | None, after: str = "", limit: int = 500
+    ) -> Sequence[Message]:
+        if after:
+            raise StoreError("The disk reports errors.")
+        return await super().transcript(room, viewer=viewer, after=after, limit=limit)
+
+
+async def test_a_file_that_was_cut_short_does_not_look_whole(autojump_clock: object) -> None:
+    async with running_hub(store=Halfway()) as running, guest(running) as (client, _me):
+        await den(running, *(message() for _ in range(PAGE + 1)), visibility="public")
+        with pytest.raises(httpx.RemoteProtocolError):
+            await got(client, "jsonl")
+        assert (await client.get("/healthz")).status_code == 200
