@@ -240,33 +240,6 @@ def is_model(process: int) -> bool:
 
 @pytest.mark.llamacpp
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_while_a_reply_runs(how: signal.Signals, tmp_path: Path) -> None:
-    async with (
-        started("--port", "0", folder=tmp_path, **SLOWLY) as hubbub,
-        hubbub.connect() as alice,
-    ):
-        await alice.call("join_room", room="lobby")
-        await alice.prompt("lobby", "Tell me a long story.")
-        begun = await alice.event("message_start")
-        await alice.event("token")
-        hubbub.process.send_signal(how)
-        ended = await alice.event("message_end")
-        assert (ended["id"], ended["status"]) == (begun["message"]["id"], "interrupted")
-        assert await alice.closed() == 1001
-        assert await hubbub.end(signal.SIGCONT) == 0  # it is ending already
-        assert "Traceback" not in hubbub.log
-
-
-@pytest.mark.llamacpp
-def is_model(process: int) -> bool:
-    """Whether this child is our llama.cpp; Python itself starts short-lived ones."""
-    try:
-        return b"local_server" in Path(f"/proc/{process}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return False
-
-
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_while_it_starts(
     how: signal.Signals, llamacpp: None, tmp_path: Path
 ) -> None:
