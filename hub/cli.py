@@ -1,4 +1,7 @@
-"""The command `hubbub`. Exit status: 0 after a signal, 2 for what is wrong with the start.
+"""The command `hubbub`.
+
+Exit status: 0 after a signal, 2 for what is wrong with the start, 1 where `models` found one
+that does not answer.
 
 The owner's commands have theirs from `hub.owner`.
 """
@@ -18,11 +21,13 @@ from hub.settings import SettingError, Settings, environment, option, read, vari
 from hub.store.contract import StoreError
 from hub.web.listener import ListenError
 from llm.choose import ModelSettings
-from llm.plan import Plan, plan
+from llm.plan import Plan, open_plan, plan
 from llm.provider import SetupError, Timeouts
+from llm.trial import shown, told, try_model
 
 logger = logging.getLogger("hub")
 
+FAILED = 1
 WRONG = 2
 
 
@@ -36,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.command in owner.COMMANDS:
             return owner.run(given)
-        return _serve(given)
+        return _try_models(given) if given.command == "models" else _serve(given)
     except KeyboardInterrupt:
         return 0
     except Exception as error:
@@ -59,21 +64,37 @@ def _sentence(error: Exception) -> str | None:
 
 
 def _serve(given: argparse.Namespace) -> int:
-    environ = environment(Path.cwd())
-    values = {name: value for name, value in vars(given).items() if value is not None}
-    settings = read(values, environ)
-    _log_to_stderr(settings.log_level)
-    models = _plan(settings, environ)
+    settings, models = _planned(given)
     trio.run(app.run, settings, models, lambda url: _announce(url, settings, models))
     return 0
 
 
-def _plan(settings: Settings, environ: Mapping[str, str]) -> Plan:
+def _try_models(given: argparse.Namespace) -> int:
+    _, models = _planned(given)
+    print(shown(models.models), flush=True)
+
+    async def ask_each() -> int:
+        failed = 0
+        async with open_plan(models):
+            for model in models.models:
+                trial = await try_model(model)
+                print(told(trial), flush=True)
+                failed += bool(trial.trouble)
+        return FAILED if failed else 0
+
+    return trio.run(ask_each)
+
+
+def _planned(given: argparse.Namespace) -> tuple[Settings, Plan]:
+    environ = environment(Path.cwd())
+    values = {name: value for name, value in vars(given).items() if value is not None}
+    settings = read(values, environ)
+    _log_to_stderr(settings.log_level)
     asked = model_settings(settings, environ)
     models = plan(asked, environ, Path.cwd(), fallback=settings.fallback)
     for warning in models.warnings:
         logger.warning("%s", warning)
-    return models
+    return settings, models
 
 
 def _announce(url: str, settings: Settings, models: Plan) -> None:
@@ -116,14 +137,19 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve the chat. Each option is also an environment variable, "
         "HUBBUB_ and its name in capitals; .env in the working directory is read.",
     )
+    _add_settings(serve)
+    _add_settings(commands.add_parser("models", help="list the models, and ask each one something"))
+    owner.add_to(commands)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
     for spec in attrs.fields(Settings):
         about = spec.metadata["about"].replace("%", "%%")
         default = f" [{spec.default}]" if str(spec.default) else ""
-        serve.add_argument(
+        parser.add_argument(
             option(spec.name), metavar="X", help=f"{about}{default} ({variable(spec.name)})"
         )
-    owner.add_to(commands)
-    return parser
 
 
 def _log_to_stderr(level: str) -> None:
