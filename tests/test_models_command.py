@@ -35,7 +35,7 @@ def test_one_that_does_not(tmp_path: Path) -> None:
 
 def test_a_list_of_them(tmp_path: Path) -> None:
     (tmp_path / "hubbub.toml").write_text(
-        '[[model]]\nname = "quick"\nprovider = "demo"\n\n[[model]]\nname = "slow"\nprovider = "demo"\n'
+        "".join(f'[[model]]\nname = "{name}"\nprovider = "demo"\n' for name in ("quick", "slow"))
     )
     told = models(tmp_path, HUBBUB_DEMO_RATE="1000")
     assert told.returncode == 0, told.stderr
