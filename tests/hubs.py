@@ -71,7 +71,10 @@ class Socket:
     ws: WebSocketConnection
 
     async def send_text(self, text: str | bytes) -> None:
-        await self.ws.send_message(text)
+        try:
+            await self.ws.send_message(text)
+        except trio_websocket.ConnectionClosed as error:
+            raise Closed(error.reason.code if error.reason else None) from None
 
     async def receive(self, seconds: float = PATIENCE) -> Any:
         """Return the next frame's JSON.
