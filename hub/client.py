@@ -160,25 +160,38 @@ class Client:
         """
         if self._outbox or self.slow or self._mute:
             self.write_now()
-        else:
-            cursor.offset = offset
-            self._write(data)
+            return
+        cursor.offset = offset
+        try:
+            if not self.stream.write_now(data):
+                self._hold(data)
+        except Exception as error:  # noqa: BLE001 - told apart there
+            self._failed(error)
 
     def _write(self, data: bytes) -> bool:
         """Write without waiting; what is not taken is the slow path's, and the answer False."""
         try:
             if self.stream.write_now(data):
                 return True
-            if not self.stream.clogged:
-                self._outbox.insert(0, data)
-                self._outbox_bytes += len(data)
-            self._go_slow()
-        except trio.BrokenResourceError:
-            self._reading.cancel()
-        except Exception:  # invariant 2: one client's trouble is never the pump's
-            logger.exception("writing to %s failed", self.address)
-            self.close(Close.INTERNAL, "Something went wrong on our side.")
+            self._hold(data)
+        except Exception as error:  # noqa: BLE001 - told apart there
+            self._failed(error)
         return False
+
+    def _hold(self, data: bytes) -> None:
+        """Leave to the slow path what the socket did not take."""
+        if not self.stream.clogged:
+            self._outbox.insert(0, data)
+            self._outbox_bytes += len(data)
+        self._go_slow()
+
+    def _failed(self, error: Exception) -> None:
+        """End after a write that failed. Invariant 2: one client's trouble is never the pump's."""
+        if isinstance(error, trio.BrokenResourceError):
+            self._reading.cancel()
+            return
+        logger.error("writing to %s failed", self.address, exc_info=error)
+        self.close(Close.INTERNAL, "Something went wrong on our side.")
 
     async def keeping_up(self) -> None:
         """Wait while the client is slow. Ends by itself: so does every slow write."""

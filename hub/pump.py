@@ -10,7 +10,7 @@ finished that write under a deadline (see `hub.client`).
 import trio
 
 from hub.client import Client
-from hub.log import Behind, Log
+from hub.log import Behind, Cursor, Log
 
 # Writes between two looks at the scheduler: a hundred take about half a millisecond, which
 # is what other tasks may have to wait.
@@ -24,7 +24,6 @@ class Pump:
         self._logs: dict[Log, None] = {}
         self._clients: dict[Client, None] = {}
         self._wake = trio.Event()
-        self._writes = 0
 
     def log_grew(self, log: Log) -> None:
         """Write the log's news to its followers, soon."""
@@ -42,39 +41,39 @@ class Pump:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
-            clients, self._clients = self._clients, {}
-            for client in clients:
-                client.write_now()
-                self._writes += 1
-                if self._writes >= WRITES_PER_TURN:
-                    await self._breathe()
+            clients, self._clients = list(self._clients), {}
+            for start in range(0, len(clients), WRITES_PER_TURN):
+                for client in clients[start : start + WRITES_PER_TURN]:
+                    client.write_now()
+                await trio.lowlevel.checkpoint()
             logs, self._logs = self._logs, {}
             for log in logs:
                 await self._serve(log)
-            await trio.lowlevel.checkpoint()
 
     async def _serve(self, log: Log) -> None:
         """Give each follower what it has not got; what is appended meanwhile comes next time."""
-        head = log.head
-        at, dialect, data, offset = -1, None, b"", 0
-        followers = log.followers
-        for cursor in tuple(followers):
-            if cursor.offset >= head or cursor not in followers:  # it may have left meanwhile
-                continue
-            if cursor.offset != at or cursor.dialect is not dialect:
-                at, dialect = cursor.offset, cursor.dialect
-                try:
-                    data, offset = log.after(at, dialect)
-                except Behind:
-                    data, offset = b"", at  # the client finds out, and says so
-            if offset >= head and data:
-                cursor.client.give(cursor, data, offset)
-            else:  # far behind, or nothing that its dialect has words for
-                cursor.client.write_now()
-            self._writes += 1
-            if self._writes >= WRITES_PER_TURN:
-                await self._breathe()
+        cursors = list(log.followers)
+        for start in range(0, len(cursors), WRITES_PER_TURN):
+            # Some may have left while others were served.
+            batch = cursors[start : start + WRITES_PER_TURN]
+            _give(log, [cursor for cursor in batch if cursor in log.followers])
+            await trio.lowlevel.checkpoint()
 
-    async def _breathe(self) -> None:
-        self._writes = 0
-        await trio.lowlevel.checkpoint()
+
+def _give(log: Log, cursors: list[Cursor]) -> None:
+    """Write to followers, at once: nothing else happens meanwhile. The hub's hottest loop."""
+    head = log.head
+    at, dialect, data, offset = -1, None, b"", 0
+    for cursor in cursors:
+        if cursor.offset != at or cursor.dialect is not dialect:
+            if cursor.offset >= head:
+                continue
+            at, dialect = cursor.offset, cursor.dialect
+            try:
+                data, offset = log.after(at, dialect)
+            except Behind:
+                data, offset = b"", at  # the client finds out, and says so
+        if offset == head and data:
+            cursor.client.give(cursor, data, offset)
+        else:  # far behind, or nothing that its dialect has words for
+            cursor.client.write_now()
