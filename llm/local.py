@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ EXTRA = "xllamacpp"
 MAGIC = b"GGUF"
 START_WAIT = 600.0  # s; tens of gigabytes from a slow disk take minutes
 END_WAIT = 5.0  # s; a killed process with much memory takes a moment to be gone
+KEY_VARIABLE = "HUBBUB_LOCAL_KEY"
 MAX_ADDRESS = 200  # bytes of the line by which the child tells its address
 
 
@@ -42,6 +44,8 @@ class LocalModel:
         self._server: LlamaCpp | None = None
         self._process: trio.Process | None = None
         self._address = ""
+        self.key = secrets.token_urlsafe(32)
+        """Without it nobody but us may use the model: any page and program reaches loopback."""
 
     @property
     def pid(self) -> int | None:
@@ -62,13 +66,13 @@ class LocalModel:
             LocalModelError: it cannot be run.
         """
         _check(self._path)
-        process = self._process = await _start(self._path)
+        process = self._process = await _start(self._path, self.key)
         try:
             with trio.move_on_after(START_WAIT):
                 self._address = await _address(process, self._path)
             if not self._address:
                 raise LocalModelError(f"{self._path} took longer than {START_WAIT:g} s to load.")
-            self._server = LlamaCpp(base_url=self._address, timeouts=self._timeouts)
+            self._server = LlamaCpp(base_url=self._address, key=self.key, timeouts=self._timeouts)
             yield
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + END_WAIT):
@@ -115,10 +119,13 @@ def _check(path: Path) -> None:
         raise LocalModelError(f"{path} is not a GGUF file, which is what llama.cpp reads.")
 
 
-async def _start(path: Path) -> trio.Process:
+async def _start(path: Path, key: str) -> trio.Process:
     """Start the child: away from our terminal's Ctrl-C, as we end it when we are ready."""
     command = [sys.executable, "-P", "-m", "llm.local_server", str(path), path.stem]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        KEY_VARIABLE: key,  # a command line could be read by everybody on this machine
+    }
     return await trio.lowlevel.open_process(
         command,
         stdin=subprocess.PIPE,

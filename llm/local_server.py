@@ -24,6 +24,7 @@ from typing import Any
 SLOTS = 4
 CONTEXT = 4096
 BAD_MODEL = 3  # exit status
+KEY_VARIABLE = "HUBBUB_LOCAL_KEY"  # what whoever asks the model has to show
 
 
 def main() -> None:
@@ -72,6 +73,7 @@ def _serve(path: str, name: str) -> str:
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * CONTEXT
     params.ui = False
+    params.api_keys = [os.environ[KEY_VARIABLE]]
     try:
         server = xllamacpp.Server(params)
     except RuntimeError:

@@ -31,7 +31,10 @@ async def one_slot(path: Path) -> AsyncIterator[tuple[Gateway, LocalModel]]:
 
 async def busy(local: LocalModel) -> int:
     """How many of its slots are at work."""
-    async with httpx.AsyncClient(base_url=local.address, trust_env=False) as client:
+    headers = {"authorization": f"Bearer {local.key}"}
+    async with httpx.AsyncClient(
+        base_url=local.address, trust_env=False, headers=headers
+    ) as client:
         slots = (await client.get("/slots")).json()
     return sum(slot["is_processing"] for slot in slots)
 

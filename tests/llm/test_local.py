@@ -53,7 +53,7 @@ async def test_ends_by_itself(brief_model: Path) -> None:
 async def test_native_and_chat_agree(model: LocalModel) -> None:
     """With no chance in it, both ways of asking give the same words."""
     request = evolve(ASK, temperature=0.0, max_tokens=20)
-    native = LlamaCpp(base_url=model.address)
+    native = LlamaCpp(base_url=model.address, key=model.key)
     native._native = True
     try:
         assert "".join((await all_of(native, request))[0]) == "".join(
@@ -75,9 +75,19 @@ async def test_what_is_too_long_is_said(model: LocalModel) -> None:
 
 
 async def busy_slots(model: LocalModel) -> int:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    headers = {"authorization": f"Bearer {model.key}"}
+    async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
         slots = (await client.get(f"{model.address}/slots")).json()
     return sum(slot["is_processing"] for slot in slots)
+
+
+async def test_nobody_else_may_use_it(model: LocalModel) -> None:
+    """Any page in a browser here reaches loopback."""
+    async with httpx.AsyncClient(trust_env=False, base_url=model.address) as client:
+        ask = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
+        assert (await client.post("/v1/chat/completions", json=ask)).status_code == 401
+        assert (await client.post("/completion", json={"prompt": "hello"})).status_code == 401
+        assert (await client.get("/slots")).status_code == 401
 
 
 async def test_leaving_stops_the_model(model: LocalModel) -> None:
