@@ -15,6 +15,7 @@ from llm.gateway import Gateway, open_gateway
 from llm.local import LocalModel
 from llm.provider import Queued, Request, Usage
 from tests.llm.scripted import ask
+from tests.models import write_model
 
 pytestmark = pytest.mark.llamacpp
 
@@ -71,9 +72,11 @@ class Asker:
                             self.usage = item
 
 
-async def test_four_askers_of_one_slot(endless_model: Path) -> None:
+async def test_four_askers_of_one_slot(llamacpp: None, tmp_path: Path) -> None:
+    # Slow enough that no reply fills its slot's context, and so ends, before the test is over.
+    slow = write_model(tmp_path / "slow.gguf", layers=6, width=256)
     askers = [Asker(number) for number in range(4)]
-    async with one_slot(endless_model) as (gateway, local):
+    async with one_slot(slow) as (gateway, local):
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 for asker in askers:
