@@ -162,11 +162,7 @@ class Client:
             self.write_now()
             return
         cursor.offset = offset
-        try:
-            if not self.stream.write_now(data):
-                self._hold(data)
-        except Exception as error:  # noqa: BLE001 - told apart there
-            self._failed(error)
+        self._write(data)
 
     def _write(self, data: bytes) -> bool:
         """Write without waiting; what is not taken is the slow path's, and the answer False."""

@@ -14,6 +14,13 @@ from hub.web.http import Site, serve_connection
 from hub.web.listener import open_listeners, serve
 from hub.web.messages import Peer
 
+CHUNKED = b"POST / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def post(size: int, path: str = "/", headers: str = "") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {size}\r\n{headers}\r\n"
+    return head.encode()
+
 
 @frozen
 class Response:
