@@ -6,7 +6,6 @@
     ├── Forbidden            403    forbidden
     ├── NotFound             404    not_found
     ├── Conflict             409    conflict
-    ├── TooBig               413    too_big
     ├── TooMany              429    too_many        retry_after
     └── Unavailable          503    unavailable     retry_after
 
@@ -66,13 +65,6 @@ class Conflict(HubError):
 
     status = 409
     code = "conflict"
-
-
-class TooBig(HubError):
-    """More than a limit allows at once."""
-
-    status = 413
-    code = "too_big"
 
 
 class TooMany(HubError):
