@@ -93,9 +93,10 @@ export class Hub {
         room: room.id, invite: room.invite, since,
       })), since);
     } catch (error) {
-      if (error.code !== "lost") this.#refused(room, error);
-    } finally {
+      // Not in a `finally`: what was held may have shown another gap, and then the next join
+      // is under way already; its events must be held as well.
       room.joining = false;
+      if (error.code !== "lost") this.#refused(room, error);
     }
   }
 
