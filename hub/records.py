@@ -39,6 +39,62 @@ class Session(Record, frozen=True):
     expires: float
 
 
+class Account(Record, frozen=True):
+    """What lets a user log in by name.
+
+    Attributes:
+        user: whose it is.
+        key: the name as it is compared (`hub.names.key`); no two accounts have the same.
+        password: an argon2id hash (PHC string), or None: no password works.
+        disabled: may not log in, and has no sessions.
+        at: since when, ISO 8601 in UTC.
+
+    """
+
+    user: str
+    key: str
+    password: str | None = None
+    disabled: bool = False
+    at: str = ""
+
+
+class Token(Record, frozen=True):
+    """A secret that somebody holds: for a program of theirs, or an invitation to register.
+
+    Attributes:
+        id: SHA-256 of the secret, in hex; the secret itself is kept nowhere.
+        kind: `api` speaks for `user`; `invite` lets one person make an account.
+        user: whose program, or who invited.
+        label: what its owner calls it.
+        at: since when, ISO 8601 in UTC.
+        expires: seconds since the epoch; None never.
+
+    """
+
+    id: str
+    kind: Literal["api", "invite"]
+    user: str
+    label: str = ""
+    at: str = ""
+    expires: float | None = None
+
+
+class Tally(Record, frozen=True):
+    """What replies took, summed by day (`2026-11-21`, UTC), asker, room and model.
+
+    `room` is empty for prompts without a room; `cost` is in the owner's currency.
+    """
+
+    day: str
+    user: str
+    room: str
+    model: str
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+
+
 class Author(Record, frozen=True):
     """Who a message is from, as it was when the message was written."""
 

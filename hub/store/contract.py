@@ -26,7 +26,7 @@ from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
-from hub.records import Message, Room, Session, User
+from hub.records import Account, Message, Room, Session, Tally, Token, User
 
 KEY_LENGTH = 255
 """Characters: two keys in four bytes a character fit PostgreSQL's index entries (2,704 bytes)."""
@@ -118,6 +118,84 @@ class RemoveSession:
     id: str
 
 
+@frozen
+class EndSessions:
+    """End all sessions of a user, but `keep` (a session's id)."""
+
+    user: str
+    keep: str | None = None
+
+
+@frozen
+class RemoveExpired:
+    """Remove sessions and tokens that expired before `now` (seconds since the epoch)."""
+
+    now: float
+
+
+@frozen
+class SaveAccount:
+    """Store an account, new or changed. A key that another account has is refused."""
+
+    account: Account
+
+
+@frozen
+class RemoveUser:
+    """Remove a user with account, identities, tokens, sessions and memberships.
+
+    What they said stays: it is part of other people's rooms.
+    """
+
+    id: str
+
+
+@frozen
+class SaveIdentity:
+    """Somebody whom another service knows as `subject` is this user, from now on."""
+
+    subject: str
+    user: str
+
+
+@frozen
+class SaveToken:
+    """Store a token, new or changed."""
+
+    token: Token
+
+
+@frozen
+class RemoveToken:
+    """A token opens nothing any more. Twice is once."""
+
+    id: str
+
+
+@frozen
+class AddTally:
+    """Add to the sums of the same day, user, room and model."""
+
+    tally: Tally
+
+
+@frozen
+class SaveAnswer:
+    """Keep a model's answer under a key, over an earlier one. `at` is seconds since the epoch."""
+
+    key: str
+    data: str
+    at: float
+
+
+@frozen
+class TrimAnswers:
+    """Forget answers from before `before`, then the oldest until `size` bytes are left at most."""
+
+    before: float
+    size: int
+
+
 Change: TypeAlias = (
     AddMessage
     | SaveMessage
@@ -129,6 +207,16 @@ Change: TypeAlias = (
     | SaveUser
     | SaveSession
     | RemoveSession
+    | EndSessions
+    | RemoveExpired
+    | SaveAccount
+    | RemoveUser
+    | SaveIdentity
+    | SaveToken
+    | RemoveToken
+    | AddTally
+    | SaveAnswer
+    | TrimAnswers
 )
 
 Outcome: TypeAlias = "Message | StoreError | None"
@@ -171,6 +259,36 @@ class Store(Protocol):
 
     async def session(self, id: str) -> Session | None:
         """Return the session, expired or not, or None."""
+
+    async def account(self, user: str) -> Account | None:
+        """Return a user's account, or None."""
+
+    async def account_by_key(self, key: str) -> Account | None:
+        """Return the account of a name (`hub.names.key`), or None."""
+
+    async def accounts(self) -> Sequence[tuple[User, Account]]:
+        """Return all accounts with their users, by key."""
+
+    async def accounts_version(self) -> int:
+        """Return a number that rises whenever a user with an account, or an account, changes.
+
+        Also where another process did it: so that a running hub notices.
+        """
+
+    async def identity(self, subject: str) -> str | None:
+        """Return the id of the user whom another service knows as `subject`, or None."""
+
+    async def token(self, id: str) -> Token | None:
+        """Return the token, expired or not, or None."""
+
+    async def tokens(self, kind: str, user: str | None = None) -> Sequence[Token]:
+        """Return all tokens of a kind, or those of one user, the oldest first."""
+
+    async def usage(self, since: str, until: str = "9999") -> Sequence[Tally]:
+        """Return the sums of the days from `since` until before `until`, by day."""
+
+    async def answer(self, key: str) -> tuple[str, float] | None:
+        """Return what was kept under a key, and since when; or None."""
 
     async def room(self, id: str) -> Room | None:
         """Return the room, or None."""
