@@ -30,6 +30,7 @@ from hub.store.opening import open_store
 from hub.web.http import Site, serve_connection
 from hub.web.listener import most_connections, open_listeners, raise_file_limit, serve
 from hub.web.messages import Headers, Peer, Request
+from hub.web.proxies import Proxies
 from hub.web.routes import Api
 from hub.web.sessions import Doors, Sessions, is_loopback, secret_of
 from hub.web.sockets import Sockets
@@ -183,6 +184,7 @@ def build_site(hub: Hub, settings: Settings, chance: random.Random) -> Site:
         static=StaticFiles(public_folder(), aliases={"/chat": "/index.html"}),
         headers=SECURITY_HEADERS,
         max_body=max_body,
+        proxies=Proxies(settings.trusted_proxies),
     )
 
 

@@ -41,6 +41,11 @@ class Settings:
         "",
         "names that the hub is reached by, separated by commas; on loopback also localhost",
     )
+    trusted_proxies: str = _setting(
+        "",
+        "addresses or networks of proxies whose X-Forwarded-For and -Proto are believed, "
+        "separated by commas; anybody can send these headers, so none by default",
+    )
     presets: str = _setting("", "folder with characters and scenarios of one's own (TOML)")
 
     llm: str = _setting(
@@ -135,6 +140,9 @@ class Settings:
     rooms_per_user: int = _setting(100, "rooms that one user may own", low=1, high=1_000_000)
     rooms_per_socket: int = _setting(
         50, "rooms that one connection may be in at once", low=1, high=10_000
+    )
+    banned_per_room: int = _setting(
+        1000, "people banned from one room; kept with the room, read with it", low=0, high=100_000
     )
     prompts_waiting: int = _setting(
         8, "prompts of one connection that wait for the model (llm_chat_prompt)", low=1, high=1000

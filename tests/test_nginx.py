@@ -132,7 +132,11 @@ async def listens(process: trio.Process, port: int) -> None:
 async def test_a_session_through_nginx(nginx: str, tmp_path: Path) -> None:
     async with (
         started(
-            "--port", "0", folder=tmp_path, HUBBUB_HOSTS=NAME, HUBBUB_DEMO_RATE="200"
+            *("--port", "0"),
+            folder=tmp_path,
+            HUBBUB_HOSTS=NAME,
+            HUBBUB_TRUSTED_PROXIES="127.0.0.1",
+            HUBBUB_DEMO_RATE="200",
         ) as hubbub,
         proxied(nginx, hubbub, tmp_path) as (port, trusting),
     ):

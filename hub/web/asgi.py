@@ -144,7 +144,8 @@ def _scope(request: Request) -> Message:
         "headers": list(request.headers),
         "client": request.peer.client,
         "server": request.peer.server,
-        "state": {},
+        # The address of a trusted proxy, which may say more about who is behind it.
+        "state": {"proxy": request.peer.proxy},
     }
 
 

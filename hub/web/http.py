@@ -19,6 +19,7 @@ from attrs import field, frozen
 from hub.web.asgi import App, run_app
 from hub.web.exchange import Exchange, MaxBody
 from hub.web.messages import MIB, Answer, Headers, HttpLimits, Peer, Refused, Request
+from hub.web.proxies import Proxies
 from hub.web.static import StaticFiles
 from hub.web.transport import PeerGone, Transport
 
@@ -53,6 +54,7 @@ class Site:
         headers: added to every response that has none of that name; names in lower case.
         max_body: how many bytes a request's body may have; more is refused with 413 before
             the app runs, or while it reads.
+        proxies: those that may say who is behind them.
 
     """
 
@@ -61,6 +63,7 @@ class Site:
     static: StaticFiles | None = None
     headers: Headers = ()
     max_body: MaxBody = _a_mebibyte
+    proxies: Proxies = field(factory=Proxies)
     limits: HttpLimits = field(factory=HttpLimits)
 
 
@@ -96,6 +99,7 @@ async def _serve_requests(
             request = await exchange.read_head(peer, patience)
             if request is None:
                 break
+            request = site.proxies.seen(request)
             takeover = await _answer(site, exchange, request)
         except Refused as refusal:
             await exchange.refuse(refusal.answer)

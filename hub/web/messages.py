@@ -48,11 +48,19 @@ class HttpLimits:
 
 @frozen
 class Peer:
-    """Who is at the other end. `client` is None where it had gone before we could ask."""
+    """Who is at the other end.
+
+    Attributes:
+        client: None where it had gone before we could ask; port 0 where a proxy told of it.
+        scheme: what the client used, ``"http"`` or ``"https"``.
+        proxy: the address of the trusted proxy through which it came; None: it came itself.
+
+    """
 
     client: tuple[str, int] | None = None
     server: tuple[str, int] | None = None
     scheme: str = "http"
+    proxy: str | None = None
 
 
 @frozen

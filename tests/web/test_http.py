@@ -58,7 +58,7 @@ async def test_scope_is_as_asgi_wants_it() -> None:
             "headers": [(b"host", b"here"), (b"x-two", b"1"), (b"x-two", b"2")],
             "client": ours,
             "server": theirs,
-            "state": {},
+            "state": {"proxy": None},
         }
     ]
 
