@@ -146,6 +146,21 @@ class SetTyping(Command, frozen=True):
     typing: bool
 
 
+class Kick(Command, frozen=True):
+    """Send somebody out of a room; an invite lets them in again."""
+
+    room: Id
+    user: Id
+
+
+class Ban(Command, frozen=True):
+    """Send somebody out of a room for good; with `banned` false, let them in again."""
+
+    room: Id
+    user: Id
+    banned: bool = True
+
+
 class Ping(Command, frozen=True):
     """Ask for the server's time."""
 
@@ -163,5 +178,7 @@ BY_METHOD: dict[str, type[Command]] = {
     "update_room": UpdateRoom,
     "resume_inbox": ResumeInbox,
     "set_typing": SetTyping,
+    "kick": Kick,
+    "ban": Ban,
     "ping": Ping,
 }

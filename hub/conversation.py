@@ -7,12 +7,29 @@ from hub import __version__, commands
 from hub.client import Client
 from hub.errors import BadRequest, Close, HubError, TooMany
 from hub.hub import Hub
+from hub.records import User
+from hub.rights import RoomAction
 from hub.room import now
 from hub.text import sound
 from hub.wire import tuples
 from llm.provider import Answering, ChatMessage, ModelError, Request
 
-_ROOM_COMMANDS = (commands.SendPrompt, commands.Stop, commands.Regenerate, commands.SetTyping)
+# What is done in a room that one is in, and the right that it takes.
+_ROOM_COMMANDS: dict[type[commands.Command], RoomAction] = {
+    commands.SendPrompt: "speak",
+    commands.Regenerate: "speak",
+    commands.SetTyping: "speak",
+    commands.Stop: "stop",
+}
+
+# What is asked of rooms that one need not be in.
+_MANAGING = (
+    commands.ReadMessages,
+    commands.ListRooms,
+    commands.UpdateRoom,
+    commands.Kick,
+    commands.Ban,
+)
 
 # So many messages in a row that are no calls: the other side speaks something else.
 MOST_ERRORS = 20
@@ -84,15 +101,18 @@ class TupleConversation:
 
         if isinstance(call.command, commands.LlmChatPrompt):
             self._queue_prompt(client, call.command.prompt, call.id)
-        elif isinstance(call.command, _ROOM_COMMANDS):
+        elif type(call.command) in _ROOM_COMMANDS:
             await self._in_a_room(client, call.command, answer)
+        elif isinstance(call.command, _MANAGING):
+            await self._manage(client.user, call.command, answer)
         else:
             await self._anywhere(client, call.command, answer)
 
     async def _in_a_room(
         self, client: Client, command: commands.Command, answer: Callable[[object], None]
     ) -> None:
-        room = self._hub.joined(client, command.room)  # type: ignore[attr-defined]
+        right = _ROOM_COMMANDS[type(command)]
+        room = self._hub.joined(client, command.room, right)  # type: ignore[attr-defined]
         match command:
             case commands.SendPrompt():
                 await room.say(client.user, command, lambda message: answer({"message": message}))
@@ -116,17 +136,29 @@ class TupleConversation:
             case commands.LeaveRoom():
                 hub.leave(client, command.room)
                 answer({})
-            case commands.ReadMessages():
-                messages, more = await hub.messages(client.user, command)
-                answer({"messages": messages, "more": more})
-            case commands.ListRooms():
-                answer({"rooms": await hub.rooms(client.user)})
-            case commands.UpdateRoom():
-                answer({"room": await hub.update(client.user, command)})
             case commands.ResumeInbox():
                 hub.resume_inbox(client, command.since, answer)
             case commands.Ping():
                 answer({"time": now()})
+
+    async def _manage(
+        self, user: User, command: commands.Command, answer: Callable[[object], None]
+    ) -> None:
+        hub = self._hub
+        match command:
+            case commands.ReadMessages():
+                messages, more = await hub.messages(user, command)
+                answer({"messages": messages, "more": more})
+            case commands.ListRooms():
+                answer({"rooms": await hub.rooms(user)})
+            case commands.UpdateRoom():
+                answer({"room": await hub.update(user, command)})
+            case commands.Kick():
+                await hub.kick(user, command.room, command.user)
+                answer({})
+            case commands.Ban():
+                await hub.ban(user, command)
+                answer({})
 
     # ── the prompt without a room ────────────────────────────────────────────────────
 

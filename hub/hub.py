@@ -6,17 +6,17 @@ command, and say themselves how the result looks on their wire.
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 import trio
-from attrs import define, field
 
+from hub.casting import Casting
 from hub.client import Client
 from hub.commands import (
-    Cast,
+    Ban,
     CreateRoom,
     JoinRoom,
     NewCharacter,
@@ -24,14 +24,16 @@ from hub.commands import (
     Since,
     UpdateRoom,
 )
-from hub.errors import BadRequest, Close, Conflict, Forbidden, NotFound, TooMany, Unavailable
+from hub.errors import Close, Conflict, Forbidden, NotFound, TooMany, Unavailable
 from hub.events import RoomRemoved
 from hub.ids import Ids, secret_id
 from hub.log import Log
 from hub.names import clean
-from hub.presets import ASSISTANT, Presets
+from hub.people import People
+from hub.presets import Presets
 from hub.pump import Pump
-from hub.records import LOBBY, Character, Message, Room, Session, Trigger, User
+from hub.records import LOBBY, Message, Room, User
+from hub.rights import RoomAction, Standing, demand, may, standing
 from hub.rollup import Rollup
 from hub.room import LiveRoom, Services, Snapshot, now, shown, system_notice
 from hub.settings import Settings
@@ -39,6 +41,7 @@ from hub.store.contract import (
     AddMember,
     AddMessage,
     Change,
+    RemoveMember,
     RemoveRoom,
     SaveRoom,
     SaveUser,
@@ -62,16 +65,6 @@ _LOOK_SECONDS = 1.0
 _DOWN = "Nothing can be stored just now. Try again soon."
 
 
-@define(eq=False)
-class _Person:
-    """A user who is connected, or was until a moment ago."""
-
-    user: User
-    inbox: Log
-    clients: set[Client] = field(factory=set)
-    gone_since: float | None = None
-
-
 class Hub:
     """See the module's own text. `run` is its task, and owns pump, clock, heartbeat, rooms."""
 
@@ -91,7 +84,10 @@ class Hub:
         self.presets = presets
         self.pump = Pump()
         self.rollup = Rollup(settings.rollup / 1000)
-        self._people: dict[str, _Person] = {}
+        self.people = People(
+            new_inbox=lambda: Log(TUPLES, settings.inbox_window, self.pump.log_grew, inbox=True),
+            stored=lambda user: self._asked(self.store.user(user)),
+        )
         self._clients: dict[Client, dict[str, LiveRoom]] = {}
         self._rooms: dict[str, LiveRoom] = {}
         self._opening: dict[str, trio.Event] = {}
@@ -105,8 +101,9 @@ class Hub:
             ids=Ids(),
             chance=chance,
             new_log=lambda: Log(TUPLES, settings.window, self.pump.log_grew),
-            inbox=lambda user: self._person_of(user).inbox,
+            inbox=self.people.inbox,
         )
+        self._casting = Casting(settings, presets, self._services.ids)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live until cancelled. Started when the lobby is open."""
@@ -147,12 +144,8 @@ class Hub:
 
     def connect(self, client: Client) -> Log:
         """Take a client in, and let it follow its inbox from now on."""
-        person = self._person(client.user)
-        person.clients.add(client)
-        person.gone_since = None
         self._clients[client] = {}
-        client.follow(person.inbox)
-        return person.inbox
+        return self.people.connect(client)
 
     def disconnect(self, client: Client) -> None:
         """Take a client out of everything; twice is once."""
@@ -161,21 +154,11 @@ class Hub:
         client.leave_logs()
         if not self._clients:
             self._deserted.set()
-        person = self._people.get(client.user.id)
-        if person is not None:
-            person.clients.discard(client)
-            if not person.clients:
-                person.gone_since = trio.current_time()
-
-    def end_session(self, session: str) -> None:
-        """Close the sockets of a session that has ended."""
-        for client in list(self._clients):
-            if client.session == session:
-                client.close(Close.POLICY, "You were logged out.")
+        self.people.disconnect(client)
 
     def resume_inbox(self, client: Client, since: Since, answer: Callable[[object], None]) -> None:
         """Let a client read its inbox on from where it was, if that can be."""
-        inbox = self._person(client.user).inbox
+        inbox = self.people.inbox(client.user.id)
         recovered = inbox.holds(since.epoch, since.offset)
         offset = since.offset if recovered else inbox.head
         answer({"epoch": inbox.epoch, "offset": offset, "recovered": recovered})
@@ -183,26 +166,20 @@ class Hub:
 
     async def rename(self, user: User, name: str) -> User:
         """Give a user another name, here and wherever they are."""
-        user = msgspec.structs.replace(user, name=clean(name, self.settings.name_chars, "name"))
+        name = clean(name, self.settings.name_chars, "name")
+        return await self.change_user(msgspec.structs.replace(user, name=name))
+
+    async def change_user(self, user: User) -> User:
+        """Store a user's new name or role, and use it from the next message on."""
         await self._keep(SaveUser(user))
-        person = self._people.get(user.id)
-        if person is not None:
-            person.user = user
-            for client in person.clients:
-                client.user = user
-        for room in self._rooms.values():
-            room.rename(user)
+        self.user_changed(user)
         return user
 
-    def _person(self, user: User) -> _Person:
-        person = self._people.get(user.id)
-        if person is None:
-            inbox = Log(TUPLES, self.settings.inbox_window, self.pump.log_grew, inbox=True)
-            person = self._people[user.id] = _Person(user, inbox, gone_since=trio.current_time())
-        return person
-
-    def _person_of(self, id: str) -> _Person:
-        return self._people.get(id) or self._person(User(id, ""))
+    def user_changed(self, user: User) -> None:
+        """Use what has been stored of a user, here and wherever they are."""
+        self.people.changed(user)
+        for room in self._rooms.values():
+            room.rename(user)
 
     # ── rooms ────────────────────────────────────────────────────────────────────────
 
@@ -232,42 +209,57 @@ class Hub:
                 self._opening.pop(id).set()
         return room
 
-    async def admitted(self, user: User, id: str, invite: str | None = None) -> LiveRoom:
-        """Return a room that the user may be in; an invite makes them a member.
+    async def admitted(
+        self, user: User, id: str, invite: str | None = None, *, to: RoomAction = "see"
+    ) -> LiveRoom:
+        """Return a room in which the user may do something; an invite makes them a member.
 
         Raises:
             NotFound: there is none, or they must not know of it.
+            Forbidden: they may be in it, but not do this.
 
         """
         room = await self.room(id)
-        record = room.record
-        if record.visibility == "public" or record.owner == user.id:
-            return room
-        if await self._asked(self.store.is_member(id, user.id)):
-            return room
+        stands = await self._standing(user, room.record)
         # A game's id is its invite.
-        if record.visibility == "link" and record.invite and record.invite in {invite, id}:
+        record = room.record
+        if (
+            stands == "outsider"
+            and record.visibility == "link"
+            and record.invite
+            and record.invite in {invite, id}
+        ):
             await self._keep(AddMember(id, user.id))
-            return room
-        raise NotFound("There is no such room, or you need an invite.", code="no_room")
+            stands = "member"
+        demand(user, to, stands)
+        return room
 
-    def joined(self, client: Client, id: str) -> LiveRoom:
-        """Return a room that this connection is in.
+    async def _standing(self, user: User, room: Room) -> Standing:
+        stands = standing(user, room, member=False)
+        if stands in {"owner", "banned"}:
+            return stands
+        member = await self._asked(self.store.is_member(room.id, user.id))
+        return standing(user, room, member=member)
+
+    def joined(self, client: Client, id: str, to: RoomAction = "see") -> LiveRoom:
+        """Return a room that this connection is in, and in which it may do something.
 
         Raises:
-            Conflict: it is not.
+            Conflict: it is not in it.
+            Forbidden: it may not do this, or not any more.
 
         """
         room = self._clients.get(client, {}).get(id)
         if room is None:
             raise Conflict("Join this room first.", code="not_joined")
+        demand(client.user, to, standing(client.user, room.record, member=True))
         return room
 
     async def join(
         self, client: Client, command: JoinRoom, welcome: Callable[[Snapshot], None]
     ) -> None:
         """Let a client into a room; see `LiveRoom.join`."""
-        room = await self.admitted(client.user, command.room, command.invite)
+        room = await self.admitted(client.user, command.room, command.invite, to="join")
         await self._enter(client, room, command, welcome)
 
     async def create(
@@ -304,16 +296,16 @@ class Hub:
 
     async def new_room(self, user: User, command: CreateRoom) -> Room:
         """Make and store a room that belongs to the user."""
+        demand(user, "create")
         await self._check_owned(user)
         visibility = command.visibility or "private"
-        cast = (
-            self._cast(command.characters) if command.characters is not None else self._plain_cast()
-        )
+        casting = self._casting
+        wanted = command.characters
         record = Room(
             id=secret_id(),
-            title=clean(command.title or "New chat", self.settings.title_chars, "title"),
-            scenario=self._bounded(command.scenario or "", "scenario"),
-            cast=cast,
+            title=casting.title(command.title or "New chat"),
+            scenario=casting.bounded(command.scenario or "", "scenario"),
+            cast=casting.plain() if wanted is None else casting.cast(wanted),
             visibility=visibility,
             answer=command.answer or "all",
             owner=user.id,
@@ -329,14 +321,15 @@ class Hub:
     ) -> Room:
         """Make and store a room for clients that know it as a game; its id is its invite."""
         if owner is not None:
+            demand(owner, "create")
             await self._check_owned(owner)
         id = secret_id()
-        players = self._cast(list(cast))
+        players = self._casting.cast(list(cast))
         names = ", ".join(one.name for one in players)
         record = Room(
             id=id,
             title=f"Game: {names}"[: self.settings.title_chars],
-            scenario=self._bounded(scenario, "scenario"),
+            scenario=self._casting.bounded(scenario, "scenario"),
             cast=players,
             visibility="link",
             owner=owner.id if owner else None,
@@ -369,21 +362,20 @@ class Hub:
         return rooms
 
     async def update(self, user: User, command: UpdateRoom) -> Room:
-        """Change a room's settings; only its owner may.
+        """Change a room's settings.
 
         Raises:
-            Forbidden: somebody else's room.
+            Forbidden: they may not.
 
         """
-        room = await self.admitted(user, command.room)
-        self._must_own(user, room)
+        room = await self.admitted(user, command.room, to="edit")
         changed: dict[str, object] = {}
         if command.title is not None:
-            changed["title"] = clean(command.title, self.settings.title_chars, "title")
+            changed["title"] = self._casting.title(command.title)
         if command.scenario is not None:
-            changed["scenario"] = self._bounded(command.scenario, "scenario")
+            changed["scenario"] = self._casting.bounded(command.scenario, "scenario")
         if command.characters is not None:
-            changed["cast"] = self._cast(command.characters, room.record.cast)
+            changed["cast"] = self._casting.cast(command.characters, room.record.cast)
         if command.answer is not None:
             changed["answer"] = command.answer
         if command.visibility is not None:
@@ -393,9 +385,15 @@ class Hub:
         return await room.update(**changed) if changed else shown(room.record)
 
     async def delete(self, user: User, id: str) -> None:
-        """Remove a room and all that was said in it; only its owner may."""
-        room = await self.admitted(user, id)
-        self._must_own(user, room)
+        """Remove a room and all that was said in it.
+
+        Raises:
+            Forbidden: they may not; nobody may remove the lobby.
+
+        """
+        room = await self.admitted(user, id, to="delete")
+        if id == LOBBY:
+            raise Forbidden("The lobby stays.")
         await self._keep(RemoveRoom(id))
         self._rooms.pop(id, None)
         room.close()
@@ -415,60 +413,40 @@ class Hub:
             )
         )
 
-    def _must_own(self, user: User, room: LiveRoom) -> None:
-        if room.record.owner != user.id or room.id == LOBBY:
-            raise Forbidden("Only who made this room may change it.")
+    # ── who is sent away ─────────────────────────────────────────────────────────────
 
-    def _bounded(self, text: str, what: str) -> str:
-        most = self.settings.scenario_chars
-        if len(text) > most:
-            raise BadRequest(f"A {what} has at most {most:,} characters.", code="too_long")
-        return text
+    async def kick(self, user: User, id: str, target: str) -> None:
+        """Send somebody out of a room; an invite lets them in again."""
+        room = await self.admitted(user, id, to="kick")
+        self._check_target(room, target)
+        await self._keep(RemoveMember(id, target))
+        self._send_out(room, target)
 
-    def _plain_cast(self) -> list[Character]:
-        return [self.presets.characters[ASSISTANT]]
+    async def ban(self, user: User, command: Ban) -> None:
+        """Send somebody out of a room for good, or take that back."""
+        room = await self.admitted(user, command.room, to="ban")
+        self._check_target(room, command.user)
+        banned = [one for one in room.record.banned or () if one != command.user]
+        if command.banned:
+            if len(banned) >= self.settings.banned_per_room:
+                raise TooMany("The list of this room's banned people is full.")
+            await self._keep(RemoveMember(command.room, command.user))
+            banned.append(command.user)
+        await room.update(banned=banned)
+        if command.banned:
+            self._send_out(room, command.user)
 
-    def _cast(self, wanted: Cast, present: Sequence[Character] = ()) -> list[Character]:
-        if len(wanted) > self.settings.cast:
-            raise BadRequest(
-                f"A room has at most {self.settings.cast} characters.", code="too_many"
-            )
-        known = {one.id: one for one in present}
-        cast = [self._character(one, known) for one in wanted]
-        names = [one.name.casefold() for one in cast]
-        if len(set(names)) < len(names):
-            raise BadRequest("Two characters of a room can't have the same name.", code="same_name")
-        if len({one.id for one in cast}) < len(cast):
-            raise BadRequest("Two characters of a room can't have the same id.", code="same_id")
-        return cast
+    def _check_target(self, room: LiveRoom, target: str) -> None:
+        if target == room.record.owner:
+            raise Forbidden("Who made a room can't be sent out of it.")
 
-    def _character(self, wanted: str | NewCharacter, present: Mapping[str, Character]) -> Character:
-        if isinstance(wanted, str):
-            if wanted in present:
-                return present[wanted]
-            if wanted not in self.presets.characters:
-                raise BadRequest(f"There is no character “{wanted}”.", code="no_character")
-            return self.presets.characters[wanted]
-        texts = (wanted.klass, wanted.personality, wanted.backstory, wanted.instructions)
-        for text in (*texts, wanted.greeting):
-            self._bounded(text, "character's text")
-        # Its card never travels to clients, so a change of its other fields must not lose it.
-        before = present.get(wanted.id or "")
-        return Character(
-            card=before.card if before else None,
-            triggers=[Trigger(one.when, one.then) for one in wanted.triggers],
-            id=wanted.id or self._services.ids.new(),
-            name=clean(wanted.name, self.settings.name_chars, "character's name"),
-            klass=wanted.klass,
-            emoji=wanted.emoji,
-            personality=wanted.personality,
-            backstory=wanted.backstory,
-            instructions=wanted.instructions,
-            greeting=wanted.greeting,
-            talkativeness=wanted.talkativeness,
-            muted=wanted.muted,
-            model=wanted.model,
-        )
+    def _send_out(self, room: LiveRoom, target: str) -> None:
+        """Take out of the room all sockets of a user who may not be in it any more."""
+        for client in self.people.clients(target):
+            if may(client.user, "see", standing(client.user, room.record, member=False)):
+                continue
+            self.leave(client, room.id)
+            client.send(client.dialect.event(room.id, None, False, RoomRemoved()))
 
     async def _go_live(self, record: Room) -> LiveRoom:
         if self._nursery is None:
@@ -485,19 +463,10 @@ class Hub:
         record = await self._asked(self.store.room(LOBBY))
         if record is None:
             record = Room(
-                id=LOBBY, title="Lobby", cast=self._plain_cast(), visibility="public", at=now()
+                id=LOBBY, title="Lobby", cast=self._casting.plain(), visibility="public", at=now()
             )
             await self._keep(SaveRoom(record))
         await self._go_live(record)
-
-    # ── sessions ─────────────────────────────────────────────────────────────────────
-
-    async def known(self, session: Session) -> User | None:
-        """Return the user of a session."""
-        person = self._people.get(session.user)
-        if person is not None and person.user.name:
-            return person.user
-        return await self._asked(self.store.user(session.user))
 
     async def _keep(self, *changes: Change) -> None:
         try:
@@ -534,11 +503,7 @@ class Hub:
 
     def _let_go(self) -> None:
         limit = trio.current_time() - self.settings.keep
-        for id, person in list(self._people.items()):
-            if person.gone_since is not None and (
-                person.gone_since <= limit or person.inbox.head == 0
-            ):
-                del self._people[id]
+        self.people.forget(limit)
         for id, room in list(self._rooms.items()):
             if id != LOBBY and room.idle and (room.idle_since or 0) <= limit:
                 room.close()

@@ -202,6 +202,7 @@ class Room(Record, frozen=True, omit_defaults=False):
         game: it was made by the object dialect, whose clients know it as a game.
         active: a game that was ended is not.
         archived: hidden from lists, still there.
+        banned: ids of users who may not come in; clients are not told.
 
     """
 
@@ -218,3 +219,4 @@ class Room(Record, frozen=True, omit_defaults=False):
     archived: bool = False
     pace: int = 0
     at: str = ""
+    banned: list[str] | msgspec.UnsetType = msgspec.UNSET

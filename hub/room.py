@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 # Messages that a snapshot holds.
 SNAPSHOT = 50
 
+# Settings that clients are not told of.
+UNTOLD = ("banned",)
+
 STORE_DOWN = "Nothing can be stored just now, so your message was not sent. Try again soon."
 
 
@@ -497,8 +500,12 @@ class LiveRoom:
                 raise Unavailable("The change can't be stored just now. Try again soon.") from error
             self.record = record
         public = shown(record)
-        values = {name: msgspec.json.encode(getattr(public, name)) for name in changed}
-        self.publish(RoomUpdated({name: msgspec.Raw(value) for name, value in values.items()}))
+        told = [name for name in changed if name not in UNTOLD]
+        if told:
+            values = {
+                name: msgspec.Raw(msgspec.json.encode(getattr(public, name))) for name in told
+            }
+            self.publish(RoomUpdated(values))
         return public
 
     def start(self, lane: Lane) -> bool:
@@ -525,11 +532,14 @@ def system_notice(id: str, room: str, text: str) -> Message:
 
 
 def shown(room: Room) -> Room:
-    """Return a room as it goes over the wire: without the cards, which may be large."""
-    if all(one.card is None for one in room.cast):
+    """Return a room as it goes over the wire: without the cards, which may be large.
+
+    Who is banned is not for all members to see.
+    """
+    if not room.banned and all(one.card is None for one in room.cast):
         return room
     cast = [msgspec.structs.replace(one, card=None) for one in room.cast]
-    return msgspec.structs.replace(room, cast=cast)
+    return msgspec.structs.replace(room, cast=cast, banned=msgspec.UNSET)
 
 
 def as_member(character: Character) -> Member:

@@ -46,6 +46,19 @@ class Settings:
         "addresses or networks of proxies whose X-Forwarded-For and -Proto are believed, "
         "separated by commas; anybody can send these headers, so none by default",
     )
+    auth: str = _setting(
+        "",
+        "who gets in: guests, accounts or invite; by default guests on loopback, where nobody "
+        "else is, and accounts on any other address",
+    )
+    registration: str = _setting(
+        "",
+        "whether anybody may make an account: on or off; by default on where guests get in anyway",
+    )
+    trusted_header: str = _setting(
+        "",
+        "header in which a proxy of `trusted_proxies` names who asks, for instance X-Remote-User",
+    )
     presets: str = _setting("", "folder with characters and scenarios of one's own (TOML)")
 
     llm: str = _setting(
@@ -75,6 +88,11 @@ class Settings:
     )
     between_timeout: float = _setting(
         60.0, "how long a model may fall silent within a reply", low=0.01, high=3600
+    )
+    http_transport: str = _setting(
+        "fast",
+        "what carries requests to models: fast, our own, or stock, that of httpx, which costs "
+        "twice as much for each token; behind a proxy it is always stock",
     )
 
     grace: float = _setting(

@@ -26,7 +26,7 @@ async def export(hub: Hub, user: User, request: Request) -> Response:
     wanted = request.query_params.get("format", "json")
     if wanted not in FORMATS:
         raise BadRequest(f"“format” must be one of {', '.join(FORMATS)}.")
-    room = await hub.admitted(user, request.path_params["id"])
+    room = await hub.admitted(user, request.path_params["id"], to="export")
     record = shown(room.record)
     # Read before the response begins: a store that is down is told, not a broken file sent.
     first = await hub.store.transcript(room.id, viewer=user.id, limit=PAGE)
