@@ -58,8 +58,8 @@ class Verdict:
 class Passwords:
     """See the module's own text. One for a hub, so that the limits are those of the hub."""
 
-    def __init__(self, parameters: argon2.Parameters = PARAMETERS) -> None:
-        self._hasher = argon2.PasswordHasher.from_parameters(parameters)
+    def __init__(self, parameters: argon2.Parameters | None = None) -> None:
+        self._hasher = argon2.PasswordHasher.from_parameters(parameters or PARAMETERS)
         self._limiter = trio.CapacityLimiter(AT_ONCE)
         self._decoy: str | None = None
 
