@@ -5,6 +5,8 @@ database would pay for each guess. It releases the interpreter's lock while it w
 thread keeps the loop free; a limiter keeps the memory bounded.
 """
 
+import base64
+import secrets
 import unicodedata
 from collections.abc import Callable
 from typing import TypeVar
@@ -59,9 +61,10 @@ class Passwords:
     """See the module's own text. One for a hub, so that the limits are those of the hub."""
 
     def __init__(self, parameters: argon2.Parameters | None = None) -> None:
-        self._hasher = argon2.PasswordHasher.from_parameters(parameters or PARAMETERS)
+        chosen = parameters or PARAMETERS
+        self._hasher = argon2.PasswordHasher.from_parameters(chosen)
+        self._decoy = _decoy(chosen)
         self._limiter = trio.CapacityLimiter(AT_ONCE)
-        self._decoy: str | None = None
 
     async def hash(self, password: str) -> str:
         """Return a hash of a new password (PHC string).
@@ -86,22 +89,13 @@ class Passwords:
     def _verify(self, hashed: str | None, password: str) -> Verdict:
         prepared = _prepared(password)
         try:
-            self._hasher.verify(hashed or self._some_hash(), prepared)
+            self._hasher.verify(hashed or self._decoy, prepared)
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return Verdict(right=False)
         if hashed is None:
             return Verdict(right=False)
         stale = self._hasher.check_needs_rehash(hashed)
         return Verdict(right=True, fresh=self._hasher.hash(prepared) if stale else None)
-
-    def _some_hash(self) -> str:
-        if self._decoy is None:
-            self._decoy = self._hasher.hash("nobody's")
-        return self._decoy
-
-    async def warm_up(self) -> None:
-        """Make what unknown names are compared with, lest the first one takes twice as long."""
-        await self._beside(self._some_hash)
 
     async def _beside(self, job: Callable[[], _T]) -> _T:
         if self._limiter.statistics().tasks_waiting >= MOST_WAITING:
@@ -130,3 +124,13 @@ def check(password: str) -> None:
 def _prepared(password: str) -> bytes:
     # The same letters may be typed as other code points on another machine (NIST, as above).
     return unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
+
+
+def _decoy(parameters: argon2.Parameters) -> str:
+    """Return a hash of nothing (PHC string), which takes as long to compare with as a real one."""
+    salt, digest = (
+        base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=")
+        for size in (parameters.salt_len, parameters.hash_len)
+    )
+    costs = f"m={parameters.memory_cost},t={parameters.time_cost},p={parameters.parallelism}"
+    return f"$argon2id$v={parameters.version}${costs}${salt}${digest}"
