@@ -3,7 +3,7 @@
 Exit status: 0 after a signal, 2 for what is wrong with the start, 1 where `models` found one
 that does not answer.
 
-The owner's commands have theirs from `hub.owner`.
+The owner's commands have theirs from `hub.owner` and `hub.people_commands`.
 """
 
 import argparse
@@ -11,18 +11,22 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import attrs
 import trio
 
-from hub import __version__, app, owner
+from hub import __version__, app, owner, people_commands
+from hub.errors import HubError
 from hub.presets import PresetError
 from hub.settings import SettingError, Settings, environment, option, read, variable
 from hub.store.contract import StoreError
+from hub.web.entrance import access, auth_of
 from hub.web.listener import ListenError
 from llm.choose import ModelSettings
 from llm.plan import Plan, open_plan, plan
 from llm.provider import SetupError, Timeouts
+from llm.transport import Kind
 from llm.trial import shown, told, try_model
 
 logger = logging.getLogger("hub")
@@ -41,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.command in owner.COMMANDS:
             return owner.run(given)
+        if given.command in people_commands.COMMANDS:
+            return people_commands.run(given)
         return _try_models(given) if given.command == "models" else _serve(given)
     except KeyboardInterrupt:
         return 0
@@ -52,11 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG
 
 
+# Their text is a sentence for whoever gave the command.
+_EXPLAINED = (SettingError, PresetError, SetupError, StoreError, ListenError, HubError)
+
+
 def _sentence(error: Exception) -> str | None:
     """Put what is wrong with the start into words; None if it is a fault of the program."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    if isinstance(error, SettingError | PresetError | SetupError | StoreError | ListenError):
+    if isinstance(error, _EXPLAINED):
         return str(error)
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
@@ -65,6 +75,7 @@ def _sentence(error: Exception) -> str | None:
 
 def _serve(given: argparse.Namespace) -> int:
     settings, models = _planned(given)
+    access(settings)  # what contradicts itself is told before anything is opened
     trio.run(app.run, settings, models, lambda url: _announce(url, settings, models))
     return 0
 
@@ -105,7 +116,12 @@ def _announce(url: str, settings: Settings, models: Plan) -> None:
         else (f"{provider.model} ({provider.name})")
     )
     where = "PostgreSQL" if settings.database.startswith("postgres") else settings.data.resolve()
-    print(f"Hubbub serves {url} - model: {model} - data: {where}", flush=True)
+    who = {
+        "guests": "",
+        "accounts": " - log in with an account; to make one: hubbub user add NAME",
+        "invite": " - by invitation: hubbub user add NAME, then hubbub invite",
+    }[auth_of(settings)]
+    print(f"Hubbub serves {url} - model: {model} - data: {where}{who}", flush=True)
 
 
 def model_settings(settings: Settings, environ: Mapping[str, str]) -> ModelSettings:
@@ -122,6 +138,7 @@ def model_settings(settings: Settings, environ: Mapping[str, str]) -> ModelSetti
         llamacpp_url=environ.get("LLAMACPP_URL", ""),
         demo_rate=settings.demo_rate,
         timeouts=Timeouts(first=settings.first_timeout, between=settings.between_timeout),
+        transport=cast("Kind", settings.http_transport),  # checked where the models are planned
     )
 
 
@@ -140,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(serve)
     _add_settings(commands.add_parser("models", help="list the models, and ask each one something"))
     owner.add_to(commands)
+    people_commands.add_to(commands)
     return parser
 
 

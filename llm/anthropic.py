@@ -11,6 +11,7 @@ from attrs import define
 
 from llm.faults import Report, ReportedError
 from llm.provider import ChatMessage, Finish, Item, Request, Timeouts
+from llm.transport import Kind
 from llm.upstream import Ask, Body, Reading, Upstream
 
 OFFICIAL = "https://api.anthropic.com"
@@ -44,6 +45,7 @@ class Anthropic:
         base_url: str = OFFICIAL,
         model: str = DEFAULT_MODEL,
         timeouts: Timeouts | None = None,
+        transport: Kind = "fast",
     ) -> None:
         """Build it; nothing is sent yet. The base URL may end with `/v1` or not.
 
@@ -58,6 +60,7 @@ class Anthropic:
             headers={"x-api-key": key, "anthropic-version": VERSION},
             secret=key,
             timeouts=timeouts,
+            transport=transport,
         )
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Item]]:

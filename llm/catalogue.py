@@ -26,7 +26,7 @@ import random
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, TypedDict, cast, get_args
 
 from attrs import evolve, field, frozen
 
@@ -45,6 +45,7 @@ from llm.local_server import SLOTS
 from llm.openai import OpenAI
 from llm.provider import Provider, SetupError, Timeouts
 from llm.tables import Table
+from llm.transport import Kind
 
 FILE = "hubbub.toml"
 PROVIDERS = ("openai", "anthropic", "llamacpp", "local", "demo")
@@ -88,6 +89,7 @@ class Builder:
         environ: holds the keys.
         folder: where files of models are looked for.
         timeouts: for all providers.
+        transport: what carries the requests of those over HTTP.
         demo_rate: tokens a second.
         chance: for the demo's choices.
 
@@ -98,6 +100,7 @@ class Builder:
     timeouts: Timeouts = field(factory=Timeouts)
     demo_rate: float = DEFAULT_RATE
     chance: random.Random | None = None
+    transport: Kind = "fast"
 
 
 def read_catalogue(path: Path) -> Catalogue | None:
@@ -261,29 +264,33 @@ def _cache(top: Table) -> CacheSettings:
 # ── building ─────────────────────────────────────────────────────────────────────────────
 
 
+class _OverHttp(TypedDict):
+    timeouts: Timeouts
+    transport: Kind
+
+
 def _provider(entry: Entry, builder: Builder) -> Provider:
     if ":" in entry.provider:
         return FunctionModel.load(entry.provider, timeouts=builder.timeouts)
     key = _key(entry, builder.environ)
+    over_http: _OverHttp = {"timeouts": builder.timeouts, "transport": builder.transport}
     match entry.provider:
         case "openai":
             base_url = entry.base_url or openai.OFFICIAL
             _require_key(entry, key, base_url == openai.OFFICIAL)
             model = entry.model or openai.DEFAULT_MODEL
-            return OpenAI(key=key, base_url=base_url, model=model, timeouts=builder.timeouts)
+            return OpenAI(key=key, base_url=base_url, model=model, **over_http)
         case "anthropic":
             base_url = entry.base_url or anthropic.OFFICIAL
             _require_key(entry, key, base_url == anthropic.OFFICIAL)
             model = entry.model or anthropic.DEFAULT_MODEL
-            return Anthropic(key=key, base_url=base_url, model=model, timeouts=builder.timeouts)
+            return Anthropic(key=key, base_url=base_url, model=model, **over_http)
         case "llamacpp":
-            return LlamaCpp(
-                base_url=entry.base_url, key=key, model=entry.model, timeouts=builder.timeouts
-            )
+            return LlamaCpp(base_url=entry.base_url, key=key, model=entry.model, **over_http)
         case "local":
             if not entry.file:
                 raise SetupError("file is missing: the GGUF file to run.")
-            return LocalModel(builder.folder / entry.file, timeouts=builder.timeouts)
+            return LocalModel(builder.folder / entry.file, **over_http)
         case _:
             return Demo(rate=builder.demo_rate, chance=builder.chance)
 

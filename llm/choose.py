@@ -14,6 +14,7 @@ from llm.function import FunctionModel
 from llm.llamacpp import LlamaCpp
 from llm.local import LocalModel
 from llm.provider import Provider, SetupError, Timeouts
+from llm.transport import Kind
 
 NAMES = ("openai", "anthropic", "llamacpp", "demo")
 
@@ -34,6 +35,7 @@ class ModelSettings:
         model_file: `HUBBUB_MODEL`: a GGUF file to run, or None.
         demo_rate: `HUBBUB_DEMO_RATE`: tokens a second.
         timeouts: for all providers.
+        transport: `HUBBUB_HTTP_TRANSPORT`: what carries requests.
 
     """
 
@@ -48,6 +50,7 @@ class ModelSettings:
     llamacpp_url: str = ""
     demo_rate: float = demo.DEFAULT_RATE
     timeouts: Timeouts = field(factory=Timeouts)
+    transport: Kind = "fast"
 
 
 @frozen
@@ -72,7 +75,10 @@ def choose(settings: ModelSettings, *, chance: random.Random | None = None) -> C
     cleaned, warnings = _cleaned(settings)
     asked = cleaned.llm or _configured(cleaned)
     if cleaned.model_file is not None and cleaned.llm in ("", "llamacpp"):
-        return Choice(LocalModel(cleaned.model_file, timeouts=cleaned.timeouts), warnings)
+        model = LocalModel(
+            cleaned.model_file, timeouts=cleaned.timeouts, transport=cleaned.transport
+        )
+        return Choice(model, warnings)
     if cleaned.model_file is not None:
         raise SetupError(f"--model runs a file by llama.cpp; it does not go with --llm {asked}.")
     return Choice(_built(asked, cleaned, chance), warnings)
@@ -145,6 +151,7 @@ def _openai(settings: ModelSettings) -> openai.OpenAI:
         base_url=base_url,
         model=settings.openai_model or openai.DEFAULT_MODEL,
         timeouts=settings.timeouts,
+        transport=settings.transport,
     )
 
 
@@ -155,12 +162,15 @@ def _anthropic(settings: ModelSettings) -> anthropic.Anthropic:
         base_url=settings.anthropic_base_url or anthropic.OFFICIAL,
         model=settings.anthropic_model or anthropic.DEFAULT_MODEL,
         timeouts=settings.timeouts,
+        transport=settings.transport,
     )
 
 
 def _llamacpp(settings: ModelSettings) -> LlamaCpp:
     _require("LLAMACPP_URL", settings.llamacpp_url, "llamacpp")
-    return LlamaCpp(base_url=settings.llamacpp_url, timeouts=settings.timeouts)
+    return LlamaCpp(
+        base_url=settings.llamacpp_url, timeouts=settings.timeouts, transport=settings.transport
+    )
 
 
 def _is_official(base_url: str) -> bool:

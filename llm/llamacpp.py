@@ -21,6 +21,7 @@ from attrs import define, evolve
 from llm.faults import ReportedError, report_of
 from llm.openai import ChatReading, chat
 from llm.provider import Finish, Item, ModelError, Request, Timeouts
+from llm.transport import Kind
 from llm.upstream import DECODE_ERRORS, Ask, Body, Reading, Upstream
 
 DEFAULT_MODEL = "llama.cpp"
@@ -45,6 +46,7 @@ class LlamaCpp:
         key: str = "",
         model: str = "",
         timeouts: Timeouts | None = None,
+        transport: Kind = "fast",
     ) -> None:
         """Build it; nothing is sent yet.
 
@@ -53,6 +55,7 @@ class LlamaCpp:
             key: what it was started with as `--api-key`, if it was.
             model: for servers that hold several; else what to call the one.
             timeouts: how long to wait.
+            transport: what carries the requests.
 
         Raises:
             SetupError: the base URL is none.
@@ -67,6 +70,7 @@ class LlamaCpp:
             headers={"authorization": f"Bearer {key}"} if key else {},
             secret=key,
             timeouts=timeouts,
+            transport=transport,
         )
 
     @asynccontextmanager

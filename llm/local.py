@@ -13,6 +13,7 @@ import trio
 
 from llm.llamacpp import LlamaCpp
 from llm.provider import Item, ModelError, Request, SetupError, Timeouts
+from llm.transport import Kind
 
 EXTRA = "xllamacpp"
 MAGIC = b"GGUF"
@@ -36,11 +37,14 @@ class LocalModel:
     name = "llamacpp"
     demo = False
 
-    def __init__(self, path: Path, *, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self, path: Path, *, timeouts: Timeouts | None = None, transport: Kind = "fast"
+    ) -> None:
         """Build it; nothing is started or read yet."""
         self.model = path.stem
         self._path = path
         self._timeouts = timeouts or Timeouts()
+        self._transport = transport
         self._server: LlamaCpp | None = None
         self._process: trio.Process | None = None
         self._address = ""
@@ -72,7 +76,12 @@ class LocalModel:
                 self._address = await _address(process, self._path)
             if not self._address:
                 raise LocalModelError(f"{self._path} took longer than {START_WAIT:g} s to load.")
-            self._server = LlamaCpp(base_url=self._address, key=self.key, timeouts=self._timeouts)
+            self._server = LlamaCpp(
+                base_url=self._address,
+                key=self.key,
+                timeouts=self._timeouts,
+                transport=self._transport,
+            )
             yield
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + END_WAIT):

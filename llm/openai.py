@@ -12,6 +12,7 @@ from attrs import define
 
 from llm.faults import ReportedError, report_of
 from llm.provider import Finish, Item, Request, Timeouts
+from llm.transport import Kind
 from llm.upstream import Ask, Body, Reading, Upstream
 
 OFFICIAL = "https://api.openai.com/v1"
@@ -45,6 +46,7 @@ class OpenAI:
         base_url: str = OFFICIAL,
         model: str = DEFAULT_MODEL,
         timeouts: Timeouts | None = None,
+        transport: Kind = "fast",
     ) -> None:
         """Build it; nothing is sent yet.
 
@@ -60,6 +62,7 @@ class OpenAI:
             headers={"authorization": f"Bearer {key}"} if key else {},
             secret=key,
             timeouts=timeouts,
+            transport=transport,
         )
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Item]]:

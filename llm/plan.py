@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import get_args
 
 from attrs import evolve, field, frozen
 
@@ -16,6 +17,7 @@ from llm.demo import Demo
 from llm.gateway import Gateway, GatewaySettings, open_gateway
 from llm.local import LocalModel
 from llm.provider import SetupError
+from llm.transport import Kind
 
 
 @frozen
@@ -58,13 +60,15 @@ def plan(
     """
     if fallback not in ("", "demo"):
         raise SetupError(f"HUBBUB_FALLBACK must be demo or empty, not “{fallback}”.")
+    if asked.transport not in get_args(Kind):
+        raise SetupError(f"HUBBUB_HTTP_TRANSPORT must be fast or stock, not “{asked.transport}”.")
     named = asked.llm.strip() or asked.model_file is not None
     catalogue = None if named else read_catalogue(folder / FILE)
     if catalogue is None:
         choice = choose(asked, chance=chance)
         found = Plan(tuple(only(choice.provider)), warnings=choice.warnings)
     else:
-        builder = Builder(environ, folder, asked.timeouts, asked.demo_rate, chance)
+        builder = Builder(environ, folder, asked.timeouts, asked.demo_rate, chance, asked.transport)
         found = _of_catalogue(catalogue, builder)
     if fallback:
         demo = Demo(rate=asked.demo_rate, chance=chance)

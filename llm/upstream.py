@@ -8,7 +8,7 @@ errors, and the end of a reply.
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from ipaddress import ip_address
-from typing import cast
+from urllib.request import getproxies
 
 import httpx
 import msgspec
@@ -26,6 +26,7 @@ from llm.faults import (
 from llm.provider import Fault, Finish, Item, ModelError, SetupError, Timeouts, Usage
 from llm.sse import Events, EventTooLargeError
 from llm.stops import Stops
+from llm.transport import Kind, Transport, body_of
 
 MAX_BODY = 64 * 1024  # bytes of an answer that is not a stream; errors are a few hundred
 BODY_WAIT = 5.0  # s for such a body, which is sent in one go
@@ -129,6 +130,7 @@ class Upstream:
         secret: str = "",
         timeouts: Timeouts | None = None,
         keep: bool | None = None,
+        transport: Kind = "fast",
     ) -> None:
         """Build it; nothing is sent yet.
 
@@ -139,6 +141,7 @@ class Upstream:
             secret: the key; it is taken out of whatever goes to the log.
             timeouts: how long to wait.
             keep: keep connections; None for what the text above says.
+            transport: what carries the requests: our own, or httpx's.
 
         Raises:
             SetupError: `base_url` is none.
@@ -150,7 +153,9 @@ class Upstream:
         self._secret = secret
         self._refused: dict[str, frozenset[str]] = {}
         self._keep = url.scheme == "https" if keep is None else keep
-        self._client = _client(url, headers or {}, self.timeouts.connect, keep=self._keep)
+        self._client = _client(
+            url, headers or {}, self.timeouts.connect, keep=self._keep, transport=transport
+        )
 
     @asynccontextmanager
     async def stream(self, ask: Ask) -> AsyncIterator[AsyncIterator[Item]]:
@@ -250,7 +255,7 @@ class _Reply:
     upstream: Upstream
     reading: Reading
     stops: Stops
-    chunks: AsyncGenerator[bytes, None]
+    chunks: AsyncIterator[bytes]
     start: float
     whole: bool = False
     _deadline: float = field(init=False)
@@ -353,19 +358,19 @@ class _Reply:
         )
 
 
-def _chunks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    encoded = response.headers.get("content-encoding", "identity") != "identity"
-    source = response.aiter_bytes() if encoded else response.aiter_raw()
-    return cast("AsyncGenerator[bytes, None]", source)  # it is one, though declared as less
+def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        return response.aiter_bytes()
+    return body_of(response) or response.aiter_raw()
 
 
-async def _drain(chunks: AsyncGenerator[bytes, None]) -> None:
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
     with trio.move_on_after(DRAIN), suppress(httpx.HTTPError):
         async for _ in chunks:
             pass
 
 
-async def _close(response: httpx.Response, chunks: AsyncGenerator[bytes, None]) -> None:
+async def _close(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
     """Close the response and its connection, unless it was read to the end; never waits.
 
     httpx's stream is a chain of generators. Closing the outer one leaves the inner ones to
@@ -373,9 +378,10 @@ async def _close(response: httpx.Response, chunks: AsyncGenerator[bytes, None]) 
     now (or our own task cancelled), and the error goes through all of them and ends them.
     """
     await response.aclose()
-    with suppress(httpx.HTTPError, httpx.StreamError):
-        async for _ in chunks:
-            pass
+    if isinstance(chunks, AsyncGenerator):
+        with suppress(httpx.HTTPError, httpx.StreamError):
+            async for _ in chunks:
+                pass
 
 
 async def _body(response: httpx.Response) -> bytes:
@@ -425,7 +431,7 @@ def _checked(base_url: str) -> httpx.URL:
 
 
 def _client(
-    url: httpx.URL, headers: Mapping[str, str], connect: float, *, keep: bool
+    url: httpx.URL, headers: Mapping[str, str], connect: float, *, keep: bool, transport: Kind
 ) -> httpx.AsyncClient:
     own = {
         "accept": "text/event-stream, application/json",
@@ -433,24 +439,36 @@ def _client(
         "content-type": "application/json",
         "user-agent": "hubbub",
     }
+    limits = httpx.Limits(
+        max_connections=None,  # how many calls go out at once is the gateway's to say
+        max_keepalive_connections=KEEP_IDLE if keep else 0,
+    )
+    environment = not _is_loopback(url.host)
+    # Loading certificates takes 20 ms; without TLS there are none to check.
+    secure = url.scheme == "https"
     try:
+        tls = httpx.create_ssl_context(trust_env=environment) if secure else None
+        stock = transport == "stock" or (environment and _has_proxies())
         return httpx.AsyncClient(
             base_url=url,
             headers={**own, **headers},
-            trust_env=not _is_loopback(url.host),
-            # Loading certificates takes 20 ms; without TLS there are none to check.
-            verify=url.scheme == "https",
+            trust_env=environment,
+            verify=tls or False,
             timeout=httpx.Timeout(None, connect=connect),  # the rest is timed here
-            limits=httpx.Limits(
-                max_connections=None,  # how many calls go out at once is the gateway's to say
-                max_keepalive_connections=KEEP_IDLE if keep else 0,
-            ),
+            limits=limits,
+            transport=None if stock else Transport(tls=tls, limits=limits),
         )
     except (ImportError, ValueError, OSError) as error:
         raise SetupError(
             "The environment's proxy or certificates cannot be used; look at HTTPS_PROXY, "
             "HTTP_PROXY, ALL_PROXY and SSL_CERT_FILE. (SOCKS proxies are not supported.)"
         ) from error
+
+
+def _has_proxies() -> bool:
+    """Whether the environment names any; who then goes through one, httpx's own transport knows."""
+    found = getproxies()
+    return any(found.get(scheme) for scheme in ("http", "https", "all"))
 
 
 def _is_loopback(host: str) -> bool:

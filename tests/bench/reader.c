@@ -10,7 +10,7 @@
  *
  *     (all are ready)     {"ready": N, "seconds": S}
  *     first TEXT          the first connection that reads sends TEXT
- *     each TEXT           every connection that reads does
+ *     each TEXT           every connection that reads does, its number in the place of a #
  *     count               {"delivered": tokens so far, to all}
  *     (all have TOKENS)   the result, then again from zero
  *     result              the result so far, then again from zero
@@ -327,6 +327,15 @@ static void connected(struct client *c) {
 
 /* ---- the whole ---- */
 
+static void ask(int number, const char *text) {
+    char frame[8192];
+    const char *mark = strchr(text, '#');
+    int n = mark ? snprintf(frame, sizeof frame, "%.*s%d%s", (int)(mark - text), text, number,
+                            mark + 1)
+                 : snprintf(frame, sizeof frame, "%s", text);
+    say(&clients[number], 1, frame, (size_t)n);
+}
+
 static void obey(char *line) {
     int all = !strncmp(line, "each ", 5);
     if (!strcmp(line, "count"))
@@ -335,7 +344,7 @@ static void obey(char *line) {
         print_result();
     else if (all || !strncmp(line, "first ", 6))
         for (int i = stalled; i < (all ? wanted : stalled + 1); i++)
-            say(&clients[i], 1, strchr(line, ' ') + 1, strlen(strchr(line, ' ') + 1));
+            ask(i, strchr(line, ' ') + 1);
 }
 
 static void commands(void) {

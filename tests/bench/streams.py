@@ -1,4 +1,8 @@
-"""Private streams: 200 clients, each with a reply of its own, against httpx that only reads."""
+"""Private streams: 200 clients, each with a reply of its own, against httpx that only reads.
+
+Measured in one run: httpx as it comes, httpx over our transport, and the whole hub, to the
+last socket, over either. The clients ask different things: the same would be one call.
+"""
 
 import sys
 import time
@@ -11,9 +15,12 @@ from tests.bench.fanout import check, finish
 from tests.bench.lab import BenchError, Child, Lab, await_quiet, lab, middle
 
 STREAMS = 200
-RATE = 50
+RATE = 50  # tokens a second
 BEGIN_SECONDS = 1.5  # until all the streams run
 END_SECONDS = 0.5
+
+
+Measured = Callable[[Lab, str, float], "Cost"]
 
 
 @frozen
@@ -27,25 +34,39 @@ class Cost:
 def run(quick: bool) -> list[Row]:
     """Measure both in turn."""
     seconds, times = (2.0, 1) if quick else (5.0, 3)
-    bare: list[Cost] = []
-    hub: list[Cost] = []
+    ways = [(measured, kind) for kind in ("stock", "fast") for measured in (bare, hub)]
+    costs: dict[tuple[Measured, str], list[Cost]] = {way: [] for way in ways}
     with lab() as bench:
         for _ in range(times):
             await_quiet()
-            bare.append(through_bare(bench, seconds))
-            hub.append(through_hub(bench, seconds))
-    value, reference = middle([c.micros for c in hub]), middle([c.micros for c in bare])
-    name = f"streams: CPU per token, {STREAMS} private streams of {RATE} tok/s"
-    note = f"core {middle([c.busy for c in hub]):.0%} busy"
-    return [Row(name, value, reference, value / reference, 1.3, "µs", note=note)]
+            for way, found in costs.items():
+                found.append(way[0](bench, way[1], seconds))
+    reference = middle([c.micros for c in costs[bare, "stock"]])
+    rows = [
+        _row("the hub", costs[hub, "fast"], reference, 1.3),
+        _row("the hub over httpx's transport", costs[hub, "stock"], reference, None),
+        _row("httpx over our transport", costs[bare, "fast"], reference, None),
+    ]
+    ours = middle([c.micros for c in costs[bare, "fast"]])
+    return [
+        *rows,
+        _row("the hub, against httpx over our transport", costs[hub, "fast"], ours, None),
+    ]
 
 
-def through_bare(bench: Lab, seconds: float) -> Cost:
-    """Read the streams with httpx alone."""
+def _row(what: str, costs: list[Cost], reference: float, goal: float | None) -> Row:
+    value = middle([c.micros for c in costs])
+    name = f"streams: CPU per token, {STREAMS} private streams of {RATE} tok/s, {what}"
+    note = f"core {middle([c.busy for c in costs]):.0%} busy"
+    return Row(name, value, reference, value / reference, goal, "µs", note=note)
+
+
+def bare(bench: Lab, kind: str, seconds: float) -> Cost:
+    """Read the streams with httpx alone, over one of the transports."""
     tokens = _tokens(seconds)
     words = (STREAMS, RATE, tokens)
     with bench.source() as source:
-        argv = [sys.executable, "-m", "tests.bench.bare", str(source.port), *map(str, words)]
+        argv = [sys.executable, "-m", "tests.bench.bare", str(source.port), *map(str, words), kind]
         with bench.start(argv, bench.server_core) as child:
             while made(source.child) < STREAMS:  # it has yet to import and to ask
                 time.sleep(0.1)
@@ -55,19 +76,19 @@ def through_bare(bench: Lab, seconds: float) -> Cost:
             return cost
 
 
-def through_hub(bench: Lab, seconds: float) -> Cost:
+def hub(bench: Lab, kind: str, seconds: float) -> Cost:
     """Have 200 clients ask the hub for a reply each, and count what reaches them."""
     tokens = _tokens(seconds)
-    ask = f'["llm_chat_prompt",{{"prompt":"rate={RATE} tokens={tokens}"}},null]'
+    ask = f'["llm_chat_prompt",{{"prompt":"# rate={RATE} tokens={tokens}"}},null]'
     with (
         bench.source() as source,
-        bench.hub(source) as hub,
-        bench.reader(hub, STREAMS, "-n", str(tokens)) as reader,
+        bench.hub(source, HUBBUB_HTTP_TRANSPORT=kind) as server,
+        bench.reader(server, STREAMS, "-n", str(tokens)) as reader,
     ):
-        hub.child.settle()
+        server.child.settle()
         reader.say(f"each {ask}")
         cost = measure(
-            hub.child, lambda: int(reader.ask("count", "delivered")["delivered"]), seconds
+            server.child, lambda: int(reader.ask("count", "delivered")["delivered"]), seconds
         )
         check(finish(reader, seconds + 30))
         return cost
