@@ -13,6 +13,8 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
+from hub.limits import Rate
+
 
 class SettingError(Exception):
     """A setting is wrong; the text names it as the user wrote it."""
@@ -172,6 +174,41 @@ class Settings:
         high=100_000,
     )
     connections: int = _setting(20_000, "sockets at once; 30 KB each", low=1, high=10_000_000)
+    # What one user may do; all users of one address together: so many times `limit_crowd`.
+    # Visitors from this machine itself have no such limits.
+    limit_sockets: int = _setting(
+        30, "sockets of one user at once: a person's pages and devices", low=1, high=1_000_000
+    )
+    limit_crowd: int = _setting(
+        20,
+        "how many times the limits of a user all users of one address have: a school or an "
+        "office shares one",
+        low=1,
+        high=1_000_000,
+    )
+    limit_requests: Rate = _setting(
+        Rate("300/min burst 100"), "requests of the API; opening the page takes four"
+    )
+    limit_handshakes: Rate = _setting(
+        Rate("30/min burst 30"), "sockets opened; after a restart all pages come back at once"
+    )
+    limit_logins: Rate = _setting(
+        Rate("6/min burst 10"),
+        "logins, registrations, new guests; each costs a hash or a row in the store",
+    )
+    limit_messages: Rate = _setting(
+        Rate("20/s burst 60"), "messages over sockets; typing and scrolling send a few a second"
+    )
+    limit_bytes: Rate = _setting(
+        Rate("65536/s burst 524288"),
+        "bytes over sockets; eight of the largest messages at once, one a second",
+    )
+    limit_prompts: Rate = _setting(
+        Rate("20/min burst 10"), "prompts; nobody reads faster, and each costs calls of the model"
+    )
+    limit_rooms: Rate = _setting(
+        Rate("30/h burst 10"), "new rooms and games; each is kept until somebody removes it"
+    )
     session_days: float = _setting(
         90.0,
         "days after which a browser that did not come back is forgotten",
@@ -240,12 +277,19 @@ def environment(folder: Path) -> dict[str, str]:
     return {name: value for name, value in read_from_file.items() if value} | dict(os.environ)
 
 
+_KINDS: dict[type[Any], str] = {
+    int: "a whole number",
+    float: "a number",
+    Rate: "a rate such as 20/s, or 30/min burst 10, or off",
+}
+
+
 def _convert(spec: "attrs.Attribute[Any]", text: str, called: str) -> Any:
     kind = spec.type
     try:
         value = kind(text.strip()) if kind is not None else text
     except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
+        wanted = _KINDS[kind or str]
         raise SettingError(f"{called} must be {wanted}, not “{text}”.") from None
     low, high = spec.metadata["low"], spec.metadata["high"]
     if low is not None and not low <= value <= high:
