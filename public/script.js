@@ -7,6 +7,7 @@ import { Outbox } from "./modules/outbox.js";
 import { Composer } from "./modules/view/composer.js";
 import { Dialogs } from "./modules/view/dialogs.js";
 import { $, nextFrame } from "./modules/view/dom.js";
+import { Entrance } from "./modules/view/entrance.js";
 import { Members } from "./modules/view/members.js";
 import { Panels } from "./modules/view/panels.js";
 import { Search } from "./modules/view/search.js";
@@ -18,12 +19,14 @@ import { Transcript } from "./modules/view/transcript.js";
 const local = storage("localStorage");
 const session = storage("sessionStorage");
 const memory = new Memory(local, session);
-const hub = new Hub({ api: new Api(), outbox: new Outbox(session), memory });
+const api = new Api();
+const hub = new Hub({ api, outbox: new Outbox(session), memory });
 const status = new Status(hub);
 const transcript = new Transcript(hub);
 const members = new Members(hub);
 const composer = new Composer(hub);
 const dialogs = new Dialogs(hub);
+const entrance = new Entrance(hub, api);
 const panels = new Panels(local);
 const sidebar = new Sidebar(hub, { onOpen: go });
 const search = new Search(hub, { onFound: (id) => (panels.closeAll(), transcript.find(id)) });
@@ -32,9 +35,9 @@ const showMembers = () => (members.render(), members.renderNow());
 
 /** What each kind of change means for what is on the screen. */
 const CHANGES = {
-  state: () => status.render(),
+  state: () => (status.render(), hub.line.name === "locked" && entrance.lock()),
   toast: ({ text }) => status.toast(text),
-  welcome: () => (status.render(), sidebar.refresh(), transcript.showPending(), nextFrame(showMembers)),
+  welcome: () => (status.render(), entrance.welcome(), sidebar.refresh(), transcript.showPending(), nextFrame(showMembers)),
   user: () => (sidebar.refresh(), nextFrame(showMembers), transcript.change({ kind: "reset" })),
   rooms: () => (sidebar.refresh(), nextFrame(showMembers), composer.render(), hideInvite()),
   gone: ({ id }) => (sidebar.refresh(), leaveAddress(id)),
@@ -108,7 +111,7 @@ bind("#new-private", () =>
   }),
 );
 bind("#new-room", () => (panels.closeAll(), dialogs.newRoom()));
-bind("#me", () => dialogs.name());
+bind("#me", () => (entrance.offer(), dialogs.name()));
 bind("#invite", () => dialogs.invite(hub.here));
 bind("#room-settings", () => dialogs.changeRoom(hub.here));
 bind("#delete-room", () => dialogs.remove(hub.here));

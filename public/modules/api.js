@@ -4,9 +4,9 @@ import { t } from "./strings.js";
 
 export class ApiError extends Error {
   /** `status` 0: the server was not reached. `retryAfter` in seconds, or null. */
-  constructor(message, { status = 0, code = "", retryAfter = null } = {}) {
+  constructor(message, { status = 0, code = "", retryAfter = null, access = null } = {}) {
     super(message);
-    Object.assign(this, { status, code, retryAfter });
+    Object.assign(this, { status, code, retryAfter, access });
   }
 }
 
@@ -15,11 +15,28 @@ const PATIENCE = 15_000; // ms; longer than any of these calls takes on a server
 export class Api {
   constructor() {
     this.csrf = "";
+    this.access = null; // how one comes in here; see docs/accounts.md
   }
 
-  /** Who we are; makes a guest where there is none. */
+  /** Who we are; makes a guest where there is none. Status 401: one has to log in first. */
   async session() {
     return this.#keep(await this.#call("GET", "/api/session"));
+  }
+
+  async logIn(name, password) {
+    return this.#keep(await this.#call("POST", "/api/session", { name, password }));
+  }
+
+  async register(name, password, invite) {
+    return this.#keep(await this.#call("POST", "/api/users", { name, password, invite }));
+  }
+
+  logOut() {
+    return this.#call("DELETE", "/api/session");
+  }
+
+  changePassword(old, fresh) {
+    return this.#call("POST", "/api/password", { old, new: fresh });
   }
 
   async rename(name) {
@@ -40,6 +57,7 @@ export class Api {
 
   #keep(session) {
     this.csrf = session.csrf ?? this.csrf;
+    this.access = session.access ?? this.access;
     return session;
   }
 
@@ -62,8 +80,10 @@ export class Api {
     }).catch(() => {
       throw new ApiError(t.unreachable);
     });
-    if (!response.ok) throw await errorOf(response);
-    return response;
+    if (response.ok) return response;
+    const error = await errorOf(response);
+    this.access = error.access ?? this.access;
+    throw error;
   }
 }
 
@@ -74,5 +94,6 @@ async function errorOf(response) {
     status: response.status,
     code: said.code ?? "",
     retryAfter,
+    access: said.access ?? null,
   });
 }

@@ -2,8 +2,8 @@
  * One WebSocket that is always on its way to being open (dialect `dm-rpc`).
  *
  * Tells its owner by callbacks: `onState(state)`, `onWelcome(payload)`, `onEvent(name, payload)`.
- * States: { name: "connecting" | "open" | "waiting" | "ended", at?, reason?, first? };
- * `at` is when the next attempt starts, `ended` is for good.
+ * States: { name: "connecting" | "open" | "waiting" | "locked" | "ended", at?, reason?, first? };
+ * `at` is when the next attempt starts; `locked`: somebody has to log in; `ended` is for good.
  */
 
 import { pause } from "./backoff.js";
@@ -79,6 +79,7 @@ export class Connection {
     try {
       if (this.stale) await this.api.session();
     } catch (error) {
+      if (error.status === 401) return this.onState({ name: "locked" });
       return this.#comeBack({ least: (error.retryAfter ?? 0) * 1000 });
     }
     if (!this.socket && !this.ended) this.#dial();

@@ -26,6 +26,22 @@ export const t = {
   unreachable: "The server can't be reached.",
   serverSaid: (status) => `The server refused this (${status}).`,
 
+  // Accounts
+  logIn: {
+    title: "Log in",
+    do: "Log in",
+    other: "Make an account",
+    byInvite: "New here? Ask somebody who is in for an invitation.",
+  },
+  register: {
+    title: "Make an account",
+    do: "Make account",
+    other: "Log in instead",
+    keeps: "You keep your rooms, and come back to them from any browser.",
+  },
+  logInWith: (provider) => `Log in with ${provider}`,
+  passwordChanged: "Your password was changed.",
+
   // Rooms
   lobby: "Lobby",
   yourRooms: "Your rooms",

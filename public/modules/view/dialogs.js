@@ -149,7 +149,7 @@ function confirm(title, text, label, work) {
 }
 
 /** Open a dialog. It closes when its work is done, and says why when it can't be. */
-function ask(selector, work) {
+export function ask(selector, work, { open = true } = {}) {
   const dialog = $(selector);
   const form = $("form", dialog);
   const error = $(".error", dialog);
@@ -168,5 +168,5 @@ function ask(selector, work) {
       button.disabled = false;
     }
   };
-  dialog.showModal();
+  if (open) dialog.showModal();
 }

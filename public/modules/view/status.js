@@ -33,6 +33,7 @@ export class Status {
   #words() {
     const { line, updated } = this.hub;
     if (line.name === "open") return updated ? [t.newVersion, t.reload] : ["", ""];
+    if (line.name === "locked") return ["", ""];
     if (line.name === "ended") return [line.reason, t.reload];
     if (line.name === "waiting") {
       const seconds = Math.ceil((line.at - Date.now()) / 1000);
