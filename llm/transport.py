@@ -176,6 +176,7 @@ class Body(httpx.AsyncByteStream):
 
     def close(self) -> None:
         """Let go of the connection; one that is not at the response's end is closed."""
+        self._incoming.parts.clear()
         self._release(reusable=False)
 
     async def aclose(self) -> None:

@@ -119,9 +119,9 @@ class Incoming:
     # ── called by the parser ─────────────────────────────────────────────────────────
 
     def on_message_begin(self) -> None:
-        """Another response begins, which is wrong after the end of ours: nobody asked for it."""
+        """Stop the parser where another response begins: nobody has asked for one."""
         if self.whole:
-            self.reusable = False
+            raise HttpParserError("more than one response")
 
     def on_status(self, reason: bytes) -> None:
         """Take the words after the status."""
@@ -130,7 +130,7 @@ class Incoming:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; those after the body (trailers) are nobody's."""
         if not self.has_head:
-            self.headers.append((name, value))
+            self.headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """Look at the head: whether it is the one, and what comes after it."""
