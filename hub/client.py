@@ -16,19 +16,25 @@ from typing import Protocol
 import trio
 import trio_websocket
 
-from hub.errors import Close
+from hub.errors import Close, TooMany
+from hub.limits import Allowance, Kind
 from hub.log import Behind, Cursor, Log
 from hub.records import User
 from hub.stream import SocketEdge
 from hub.wire.dialect import Dialect
 
 logger = logging.getLogger(__name__)
+security = logging.getLogger("hub.security")
 
 # Time for the goodbye: what is still in the outbox, our close frame, and the peer's.
 CLOSE_SECONDS = 5.0
 
 # A connection that is owed this much beside its logs does not read what it asked for.
 OUTBOX_BYTES = 1024 * 1024
+
+# The longest pause in reading after a message that came too fast; well below what the
+# heartbeat takes for silence.
+PAUSE_SECONDS = 1.0
 
 
 class Conversation(Protocol):
@@ -51,6 +57,7 @@ class Client:
         stream: what it is written to.
         dialect: what it speaks; of each log, what it spoke when it began to follow it.
         ready: called when there is something to write; the pump's ear.
+        allowance: what its user may do from there; None: anything.
 
     """
 
@@ -64,6 +71,7 @@ class Client:
         "_reading",
         "_ready",
         "address",
+        "allowance",
         "cursors",
         "dialect",
         "errors_in_a_row",
@@ -82,10 +90,12 @@ class Client:
         stream: SocketEdge,
         dialect: Dialect,
         ready: Callable[["Client"], None],
+        allowance: Allowance | None = None,
     ) -> None:
         self.user = user
         self.session = session
         self.address = address
+        self.allowance = allowance
         self.stream = stream
         self.dialect = dialect
         self.cursors: dict[Log, Cursor] = {}
@@ -188,6 +198,37 @@ class Client:
             return
         logger.error("writing to %s failed", self.address, exc_info=error)
         self.close(Close.INTERNAL, "Something went wrong on our side.")
+
+    def spend(self, kind: Kind) -> None:
+        """Count something that the user does.
+
+        Raises:
+            TooMany: it is too much in a time.
+
+        """
+        if self.allowance is not None:
+            self.allowance.take(kind)
+
+    def count(self, message: str | bytes) -> TooMany | None:
+        """Count a message that came; returns the error for one that is too much."""
+        if self.allowance is not None:
+            try:
+                self.allowance.take("message")
+                self.allowance.take("byte", len(message))
+            except TooMany as error:
+                return error
+        return None
+
+    async def slow_down(self, error: TooMany) -> None:
+        """Read nothing for a while from a client that sends too fast.
+
+        What it sends meanwhile waits in its own buffers; else a flood of messages would cost
+        as much as one of messages that are answered.
+        """
+        security.warning(
+            "%s: too fast; user %s at %s", type(error).__name__, self.user.id, self.address
+        )
+        await trio.sleep(min(error.retry_after or 0.0, PAUSE_SECONDS))
 
     async def keeping_up(self) -> None:
         """Wait while the client is slow. Ends by itself: so does every slow write."""

@@ -7,6 +7,7 @@ from hub import __version__, commands
 from hub.client import Client
 from hub.errors import BadRequest, Close, HubError, TooMany
 from hub.hub import Hub
+from hub.limits import Kind
 from hub.records import User
 from hub.rights import RoomAction
 from hub.room import now
@@ -30,6 +31,14 @@ _MANAGING = (
     commands.Kick,
     commands.Ban,
 )
+
+# What is limited beside the number of messages.
+_COSTS: dict[type[commands.Command], Kind] = {
+    commands.LlmChatPrompt: "prompt",
+    commands.SendPrompt: "prompt",
+    commands.Regenerate: "prompt",
+    commands.CreateRoom: "room",
+}
 
 # So many messages in a row that are no calls: the other side speaks something else.
 MOST_ERRORS = 20
@@ -74,12 +83,22 @@ class TupleConversation:
 
     async def hear(self, client: Client, message: str | bytes) -> None:
         """Do one call and answer it; what is wrong with it is answered too."""
+        too_fast = client.count(message)
         try:
             call = tuples.decode(message)
         except tuples.BadCall as error:
-            self._complain(client, error, error.id)
-            return
+            self._complain(client, too_fast or error, error.id)
+        else:
+            await self._answer(client, call, too_fast)
+        if too_fast is not None:
+            await client.slow_down(too_fast)
+
+    async def _answer(self, client: Client, call: tuples.Call, too_fast: TooMany | None) -> None:
         try:
+            if too_fast is not None:
+                raise too_fast
+            if (kind := _COSTS.get(type(call.command))) is not None:
+                client.spend(kind)
             await self._perform(client, call)
         except HubError as error:
             self._complain(client, error, call.id)
@@ -88,7 +107,7 @@ class TupleConversation:
 
     def _complain(self, client: Client, error: HubError, id: str | None) -> None:
         client.send(tuples.error(error.code, str(error), id, error.retry_after))
-        if id is not None:
+        if id is not None or isinstance(error, TooMany):
             return
         client.errors_in_a_row += 1
         if client.errors_in_a_row >= MOST_ERRORS:

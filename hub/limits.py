@@ -160,6 +160,16 @@ class Allowance:
         if wait:
             raise too_fast(kind, wait)
 
+    def take_as_user(self, kind: Kind) -> None:
+        """Do something that was counted for the address already.
+
+        Raises:
+            TooMany: the user did too much of it.
+
+        """
+        if wait := self._limits.buckets[kind][0].take(self._user):
+            raise too_fast(kind, wait)
+
     def enter(self) -> None:
         """Open a socket; each that was opened is to be followed by `leave`.
 

@@ -12,10 +12,14 @@ from hub.errors import Close, HubError, TooMany
 from hub.games import Games, failing_to, player, responses
 from hub.hub import Hub
 from hub.ids import secret_id
+from hub.limits import Kind
 from hub.room import Snapshot
 from hub.wire import objects
 
 GREETING = "Connected to LLM Chat server"
+
+# What is limited beside the number of messages.
+_COSTS: dict[str, Kind] = {"start_game": "room", "send_message": "prompt"}
 
 STARTED = "The game has started. Send a message, and the characters will answer."
 
@@ -35,6 +39,11 @@ class ObjectConversation:
 
     async def hear(self, client: Client, message: str | bytes) -> None:
         """Do what one message says and answer it; what is wrong with it is answered too."""
+        too_fast = client.count(message)
+        if too_fast is not None:
+            self._refuse(client, too_fast)
+            await client.slow_down(too_fast)
+            return
         try:
             await self._perform(client, objects.decode(message))
         except objects.NotUnderstood as error:
@@ -43,11 +52,16 @@ class ObjectConversation:
             if client.errors_in_a_row >= MOST_ERRORS:
                 client.close(Close.PROTOCOL, "Too many messages that are not understood.")
         except HubError as error:
-            client.send(objects.error(str(error)))
+            self._refuse(client, error)
         else:
             client.errors_in_a_row = 0
 
+    def _refuse(self, client: Client, error: HubError) -> None:
+        client.send(objects.error(str(error), error.retry_after))
+
     async def _perform(self, client: Client, said: objects.Said) -> None:
+        if (kind := _COSTS.get(said.type)) is not None:
+            client.spend(kind)
         match said.type:
             case "start_game":
                 await self._start(client, said)

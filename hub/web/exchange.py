@@ -35,7 +35,7 @@ class Exchange:
     ) -> None:
         self._transport: Final = transport
         self._limits: Final = transport.limits
-        self._headers: Final = headers
+        self.headers = headers  # until the response begins, they may be others
         self._max_body: Final = max_body
         self._http: Final = h11.Connection(
             h11.SERVER, max_incomplete_event_size=transport.limits.head_bytes
@@ -218,7 +218,7 @@ class Exchange:
             raise RuntimeError("the response has begun already")
         full = [(name.lower(), value) for name, value in headers]
         known = {name for name, _ in full}
-        full += [header for header in self._headers if header[0] not in known]
+        full += [header for header in self.headers if header[0] not in known]
         if b"date" not in known:
             full.append((b"date", _date()))
         if b"connection" not in known and self._closes_after():

@@ -10,7 +10,7 @@ wrong as well and logged once, and a peer that has gone is nothing to talk about
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 import trio
@@ -39,6 +39,17 @@ _UNAVAILABLE = Answer.error(
 _INTERNAL = Answer.error(500, "internal", "Something went wrong on our side.")
 
 
+Gate: TypeAlias = Callable[[Request], Answer | None]
+
+
+def _open(_request: Request) -> None:
+    """Refuse nothing."""
+
+
+def _none(_request: Request) -> Headers:
+    return ()
+
+
 def _a_mebibyte(_request: Request) -> int:
     return MIB
 
@@ -51,19 +62,25 @@ class Site:
         app: answers what nobody else does.
         upgrade: decides on WebSocket handshakes; without it they are ordinary requests.
         static: files that are answered without asking the app.
+        gate: asked before anything else; its answer refuses a request.
         headers: added to every response that has none of that name; names in lower case.
+        headers_over_tls: gives more of those, for a request that came by https.
         max_body: how many bytes a request's body may have; more is refused with 413 before
             the app runs, or while it reads.
         proxies: those that may say who is behind them.
+        tasks: run beside it for as long as it serves.
 
     """
 
     app: App
     upgrade: Upgrade | None = None
     static: StaticFiles | None = None
+    gate: Gate = _open
     headers: Headers = ()
+    headers_over_tls: Callable[[Request], Headers] = _none
     max_body: MaxBody = _a_mebibyte
     proxies: Proxies = field(factory=Proxies)
+    tasks: Sequence[Callable[[], Awaitable[None]]] = ()
     limits: HttpLimits = field(factory=HttpLimits)
 
 
@@ -100,6 +117,8 @@ async def _serve_requests(
             if request is None:
                 break
             request = site.proxies.seen(request)
+            if request.peer.scheme == "https":
+                exchange.headers = (*site.headers, *site.headers_over_tls(request))
             takeover = await _answer(site, exchange, request)
         except Refused as refusal:
             await exchange.refuse(refusal.answer)
@@ -113,7 +132,9 @@ async def _serve_requests(
 
 
 async def _answer(site: Site, exchange: Exchange, request: Request) -> Takeover | None:
-    if site.upgrade is not None and request.is_websocket:
+    if (refusal := site.gate(request)) is not None:
+        await exchange.answer(refusal)
+    elif site.upgrade is not None and request.is_websocket:
         outcome = await _decide(site.upgrade, request, site.limits.upgrade_seconds)
         if not isinstance(outcome, Answer):
             return outcome

@@ -203,9 +203,12 @@ def frame(type: str, data: object) -> bytes:
     return text_frame(_encode({"type": type, "data": data}))
 
 
-def error(sentence: str) -> bytes:
-    """Return the frame that says what is wrong."""
-    return frame("error", {"error": sentence})
+def error(sentence: str, retry_after: float | None = None) -> bytes:
+    """Return the frame that says what is wrong, and in how many seconds to try again."""
+    what: dict[str, object] = {"error": sentence}
+    if retry_after is not None:
+        what["retryAfter"] = round(retry_after, 1)
+    return frame("error", what)
 
 
 class Objects:
