@@ -36,6 +36,9 @@ OUTBOX_BYTES = 1024 * 1024
 # heartbeat takes for silence.
 PAUSE_SECONDS = 1.0
 
+# Of a client that goes over its limits the log tells no more often.
+LOG_SECONDS = 10.0
+
 
 class Conversation(Protocol):
     """What a dialect does with what a client says."""
@@ -69,6 +72,7 @@ class Client:
         "_outbox",
         "_outbox_bytes",
         "_reading",
+        "_quiet_until",
         "_ready",
         "address",
         "allowance",
@@ -105,6 +109,7 @@ class Client:
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._mute = False
+        self._quiet_until = 0.0
         self._close: tuple[Close, str] | None = None
         self._reading = trio.CancelScope()
         self._drained: trio.Event | None = None
@@ -207,7 +212,11 @@ class Client:
 
         """
         if self.allowance is not None:
-            self.allowance.take(kind)
+            try:
+                self.allowance.take(kind)
+            except TooMany:
+                self._tell_of_limit(kind)
+                raise
 
     def count(self, message: str | bytes) -> TooMany | None:
         """Count a message that came; returns the error for one that is too much."""
@@ -216,8 +225,15 @@ class Client:
                 self.allowance.take("message")
                 self.allowance.take("byte", len(message))
             except TooMany as error:
+                self._tell_of_limit("message")
                 return error
         return None
+
+    def _tell_of_limit(self, kind: Kind) -> None:
+        now = trio.current_time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + LOG_SECONDS
+            security.warning("limit of %ss: user %s at %s", kind, self.user.id, self.address)
 
     async def slow_down(self, error: TooMany) -> None:
         """Read nothing for a while from a client that sends too fast.
@@ -225,9 +241,6 @@ class Client:
         What it sends meanwhile waits in its own buffers; else a flood of messages would cost
         as much as one of messages that are answered.
         """
-        security.warning(
-            "%s: too fast; user %s at %s", type(error).__name__, self.user.id, self.address
-        )
         await trio.sleep(min(error.retry_after or 0.0, PAUSE_SECONDS))
 
     async def keeping_up(self) -> None:
