@@ -32,23 +32,49 @@ class Amount:
 
 
 @frozen
+class Took:
+    """What one reply took; nothing where it was the demo's, or known already.
+
+    Attributes:
+        input_tokens, output_tokens: as the model counted them, else as estimated.
+        money: in the currency of the owner's prices; 0 where they are not known.
+        estimated: the tokens are.
+
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    money: float = 0.0
+    estimated: bool = False
+
+    @property
+    def amount(self) -> Amount:
+        """What budgets count of it."""
+        return Amount(self.input_tokens + self.output_tokens, self.money)
+
+
+@frozen
 class Spending:
     """One reply; it is charged to each of its accounts.
 
     Attributes:
         day: of UTC, on which it ended.
-        accounts: the hub, and the asker and the place where they are known.
+        asker, place: as in its request; empty where they are not known.
         model: the owner's name of what answered.
-        amount: tokens as the model counted them, else as estimated.
-        estimated: they were.
+        took: what it took.
 
     """
 
     day: date
-    accounts: tuple[Account, ...]
+    asker: str
+    place: str
     model: str
-    amount: Amount
-    estimated: bool
+    took: Took = Took()
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """The hub, and the asker and the place where they are known."""
+        return accounts_of(self.asker, self.place)
 
 
 class Ledger(Protocol):
@@ -78,7 +104,7 @@ class MemoryLedger:
             self._sums.clear()
         if spending.day == self._day:
             for account in spending.accounts:
-                self._sums[account] = self._sums.get(account, Amount()) + spending.amount
+                self._sums[account] = self._sums.get(account, Amount()) + spending.took.amount
 
     def spent(self, day: date, account: Account) -> Amount:
         """See `Ledger`."""
@@ -127,13 +153,13 @@ NEARLY: dict[Scope, str] = {
 }
 
 
-def accounts_of(request: Request) -> tuple[Account, ...]:
+def accounts_of(asker: str, place: str) -> tuple[Account, ...]:
     """Return whom a reply is charged to."""
     accounts: list[Account] = [("hub", "")]
-    if request.asker:
-        accounts.append(("user", request.asker))
-    if request.place:
-        accounts.append(("room", request.place))
+    if asker:
+        accounts.append(("user", asker))
+    if place:
+        accounts.append(("room", place))
     return tuple(accounts)
 
 
@@ -161,7 +187,7 @@ class Purse:
 
         """
         now = self._clock().astimezone(UTC)
-        for account in accounts_of(request):
+        for account in accounts_of(request.asker, request.place):
             scope, _ = account
             budget = self._budgets.of(scope)
             spent = self._ledger.spent(now.date(), account)
@@ -173,7 +199,7 @@ class Purse:
     @contextmanager
     def set_aside(self, request: Request, amount: Amount) -> Iterator[None]:
         """Hold what a call will probably take, while it runs."""
-        accounts = accounts_of(request)
+        accounts = accounts_of(request.asker, request.place)
         for account in accounts:
             self._aside[account] = self._aside.get(account, Amount()) + amount
         try:
@@ -186,10 +212,10 @@ class Purse:
                 else:
                     del self._aside[account]
 
-    def charge(self, request: Request, model: str, amount: Amount, *, estimated: bool) -> None:
+    def charge(self, request: Request, model: str, took: Took) -> None:
         """Put a reply on the ledger."""
         day = self._clock().astimezone(UTC).date()
-        self._ledger.add(Spending(day, accounts_of(request), model, amount, estimated))
+        self._ledger.add(Spending(day, request.asker, request.place, model, took))
 
 
 def _utc() -> datetime:

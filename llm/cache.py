@@ -1,8 +1,10 @@
 """Replies that are known. Off unless the owner turns it on; whispers never get here."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Literal, Protocol, TypeAlias
 
+import trio
 from attrs import field, frozen
 
 from llm.provider import Answering, Request, Usage
@@ -26,11 +28,11 @@ class Known:
 class Cache(Protocol):
     """Where known replies are kept. It may forget any of them at any time."""
 
-    async def get(self, key: bytes, now: float) -> Known | None:
+    async def get(self, key: bytes) -> Known | None:
         """Return the reply to what has this key, if it is known and not too old."""
 
-    async def put(self, key: bytes, known: Known, now: float) -> None:
-        """Keep it; `now` is seconds of a clock that does not go back while the cache lives."""
+    async def put(self, key: bytes, known: Known) -> None:
+        """Keep it."""
 
 
 @frozen
@@ -68,28 +70,34 @@ class _Entry:
 
 
 class MemoryCache:
-    """A `Cache` in memory: who was not asked for longest goes first."""
+    """A `Cache` in memory: who was not asked for longest goes first.
 
-    def __init__(self, settings: CacheSettings) -> None:
+    `clock` gives seconds, and does not go back.
+    """
+
+    def __init__(
+        self, settings: CacheSettings, clock: Callable[[], float] = trio.current_time
+    ) -> None:
         self.size = 0
+        self._clock = clock
         self._settings = settings
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
 
-    async def get(self, key: bytes, now: float) -> Known | None:
+    async def get(self, key: bytes) -> Known | None:
         """See `Cache`."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if now - entry.at >= self._settings.most_age:
+        if self._clock() - entry.at >= self._settings.most_age:
             self._drop(key)
             return None
         self._entries.move_to_end(key)
         return entry.known
 
-    async def put(self, key: bytes, known: Known, now: float) -> None:
+    async def put(self, key: bytes, known: Known) -> None:
         """See `Cache`."""
         self._drop(key)
-        entry = _Entry(known, now)
+        entry = _Entry(known, self._clock())
         self._entries[key] = entry
         self.size += entry.size
         while self.size > self._settings.most_bytes:

@@ -8,7 +8,7 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from llm.breaker import COUNTED, Attempt, Breaker, BreakerSettings
-from llm.budget import Amount, Purse
+from llm.budget import Amount, Purse, Took
 from llm.flight import Flight
 from llm.gate import Gate, Limits, Place, QueueSettings
 from llm.provider import Answering, ModelError, Provider, Request, Usage
@@ -248,21 +248,21 @@ class Call:
 
     def _charge(self) -> None:
         """Charge what was used; a reply that was stopped has cost as well."""
+        if self.answered is None or (self.flight.usage is None and not self._chars):
+            return
+        model = self.answered.model
+        took = Took() if model.provider.demo else self._took(model)
+        self.purse.charge(self.request, model.name, took)
+
+    def _took(self, model: Model) -> Took:
         usage = self.flight.usage
-        if self.answered is None or self.answered.model.provider.demo:
-            return
-        if usage is None and not self._chars:
-            return
         given = usage.input_tokens if usage else None
         made = usage.output_tokens if usage else None
         estimated = given is None or made is None
         given = tokens_in(self.request.messages) if given is None else given
         made = -(-self._chars // CHARS_PER_TOKEN) if made is None else made
-        model = self.answered.model
         money = model.price.of(given, made) if model.price else 0.0
-        self.purse.charge(
-            self.request, model.name, Amount(given + made, money), estimated=estimated
-        )
+        return Took(given, made, money, estimated=estimated)
 
 
 def _check_breaker(backend: Backend) -> None:

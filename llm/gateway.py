@@ -20,7 +20,7 @@ import trio
 from attrs import evolve, field, frozen
 
 from llm.breaker import BreakerSettings, State
-from llm.budget import Budgets, Ledger, MemoryLedger, Purse
+from llm.budget import Budgets, Ledger, MemoryLedger, Purse, Took
 from llm.cache import Cache, CacheSettings, Known, MemoryCache, is_cacheable
 from llm.call import Backend, Call, Model, Rules
 from llm.flight import Flight, key_of
@@ -140,7 +140,7 @@ class Gateway:
             raise ModelError("unreachable", "The hub is closing.")
         backends = self._in_order(request.model)
         self._purse.check(request)
-        key = key_of(request, backends[0].model.name)
+        key = _key(request, backends[0].model)
         flight = await self._known(key, request) or self._flight(key, request, backends)
         async with flight.listen() as items:
             yield items
@@ -170,9 +170,10 @@ class Gateway:
         """Return a flight that has ended before it began: the reply is in the cache."""
         if not is_cacheable(request, self._settings.cache.use):
             return None
-        known = await self._cache.get(key, trio.current_time())
+        known = await self._cache.get(key)
         if known is None:
             return None
+        self._purse.charge(request, known.answering.model, Took())
         flight = Flight(lambda _: None)
         flight.begin(known.answering)
         if known.text:
@@ -202,11 +203,22 @@ class Gateway:
             self._running.discard(flight)
         known = _worth_keeping(call)
         if known is not None and is_cacheable(request, self._settings.cache.use):
-            await self._cache.put(key, known, trio.current_time())
+            await self._cache.put(key, known)
 
     def _over(self, key: bytes, flight: Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
+
+
+def _key(request: Request, model: Model) -> bytes:
+    """Return what requests for the same reply have in common.
+
+    The provider counts as well: an owner may put another model behind the same name, and
+    replies may be known for longer than the hub runs.
+    """
+    named = request.model if model.by_name and request.model else model.name
+    provider = model.provider
+    return key_of(evolve(request, model=None), f"{named}|{provider.name}|{provider.model}")
 
 
 def _worth_keeping(call: Call) -> Known | None:

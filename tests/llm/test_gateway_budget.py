@@ -6,7 +6,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from llm.budget import Account, Amount, Budget, Budgets, MemoryLedger, Spending
+from llm.budget import Account, Amount, Budget, Budgets, MemoryLedger, Spending, Took
+from llm.cache import CacheSettings
 from llm.call import Price
 from llm.gateway import GatewaySettings, open_gateway
 from llm.provider import Usage
@@ -37,7 +38,8 @@ async def test_replies_are_charged_to_all_accounts(autojump_clock: object) -> No
     assert heard.usage is not None
     assert heard.usage.cost == 20
     [first, second] = ledger.all
-    assert first == Spending(NOON.date(), (HUB, ANN, INN), "m", Amount(15, 20.0), estimated=False)
+    assert first == Spending(NOON.date(), "ann", "inn", "m", Took(10, 5, 20.0))
+    assert first.accounts == (HUB, ANN, INN)
     assert second.accounts == (HUB,)
     assert ledger.spent(NOON.date(), HUB) == Amount(30, 40.0)
     assert ledger.spent(NOON.date(), ANN) == Amount(15, 20.0)
@@ -48,8 +50,7 @@ async def test_what_the_model_does_not_tell_is_estimated(autojump_clock: object)
     async with open_gateway([model(Scripted(("x" * 40, Usage("m"))))], ledger=ledger) as gateway:
         await hear(gateway, ask("y" * 40))
     [spending] = ledger.all
-    assert spending.estimated
-    assert spending.amount.tokens == 4 + 10 + 10
+    assert spending.took == Took(14, 10, estimated=True)
 
 
 @pytest.mark.parametrize("script", [("x" * 40, FOREVER), ("x" * 40, error("cut"))])
@@ -59,16 +60,32 @@ async def test_half_a_reply_has_cost_too(script: object, autojump_clock: object)
         with trio.move_on_after(1):
             await hear(gateway, ask())
         await wait_all_tasks_blocked()
-        assert [s.amount.tokens for s in ledger.all] == [4 + 10]
+        assert [s.took.amount.tokens for s in ledger.all] == [4 + 10]
 
 
-async def test_failures_and_demos_and_known_answers_cost_nothing(autojump_clock: object) -> None:
+async def test_failures_are_no_replies(autojump_clock: object) -> None:
     ledger = Kept()
-    models = [model(Scripted((error("refused"),))), model(Scripted(name="d", demo=True))]
-    async with open_gateway(models, ledger=ledger) as gateway:
+    async with open_gateway([model(Scripted((error("refused"),)))], ledger=ledger) as gateway:
         await hear(gateway, ask())
-        await hear(gateway, ask(model="d"))
     assert ledger.all == []
+
+
+async def test_demos_and_known_replies_cost_nothing_but_are_counted(
+    autojump_clock: object,
+) -> None:
+    ledger = Kept()
+    models = [model(Scripted(), price=Price(1, 1)), model(Scripted(name="d", demo=True))]
+    settings = GatewaySettings(cache=CacheSettings("always"))
+    async with open_gateway(models, settings, ledger=ledger) as gateway:
+        await hear(gateway, ask(asker="ann"))
+        await hear(gateway, ask(asker="bob"))  # known
+        await hear(gateway, ask(model="d"))
+    assert [(one.asker, one.model) for one in ledger.all] == [
+        ("ann", "m"),
+        ("bob", "m"),
+        ("", "d"),
+    ]
+    assert [one.took.amount.tokens for one in ledger.all] == [15, 0, 0]
 
 
 @pytest.mark.parametrize(

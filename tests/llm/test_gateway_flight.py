@@ -208,15 +208,21 @@ def known(text: str) -> Known:
 
 
 async def test_the_cache_is_bounded_in_bytes_and_age() -> None:
-    cache = MemoryCache(CacheSettings(most_bytes=2 * (OVERHEAD + 10), most_age=100))
+    now = [0.0]
+    settings = CacheSettings(most_bytes=2 * (OVERHEAD + 10), most_age=100)
+    cache = MemoryCache(settings, clock=lambda: now[0])
     for key in (b"a", b"b"):
-        await cache.put(key, known("x" * 10), 0)
-    assert await cache.get(b"a", 1)
-    await cache.put(b"c", known("x" * 10), 2)
-    assert not await cache.get(b"b", 3)  # asked for longest ago
-    assert await cache.get(b"a", 99.9)
-    assert not await cache.get(b"a", 100)
-    await cache.put(b"c", known("é" * 5), 2)
+        await cache.put(key, known("x" * 10))
+    assert await cache.get(b"a")
+    now[0] = 2
+    await cache.put(b"c", known("x" * 10))
+    assert not await cache.get(b"b")  # asked for longest ago
+    now[0] = 99.9
+    assert await cache.get(b"a")
+    now[0] = 100
+    assert not await cache.get(b"a")
+    now[0] = 2
+    await cache.put(b"c", known("é" * 5))
     assert cache.size == OVERHEAD + 10
-    await cache.put(b"big", known("x" * 5000), 2)
+    await cache.put(b"big", known("x" * 5000))
     assert cache.size <= 2 * (OVERHEAD + 10)
