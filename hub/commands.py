@@ -35,7 +35,9 @@ class LlmChatPrompt(Command, frozen=True):
 
 
 class ListRooms(Command, frozen=True):
-    """Ask for the rooms that one may see."""
+    """Ask for the rooms that one may see; or for those of them that are archived."""
+
+    archived: bool = False
 
 
 class NewTrigger(Command, frozen=True):
@@ -122,6 +124,14 @@ class ReadMessages(Command, frozen=True):
     query: Annotated[str, Meta(max_length=500)] | None = None
 
 
+class SearchMessages(Command, frozen=True):
+    """Look for words in all rooms that one may see."""
+
+    query: Annotated[str, Meta(max_length=500)]
+    before: Id | None = None
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
 class UpdateRoom(Command, frozen=True):
     """Change a room's settings; what is left out stays."""
 
@@ -131,6 +141,7 @@ class UpdateRoom(Command, frozen=True):
     characters: Cast | None = None
     visibility: Visibility | None = None
     answer: Answer | None = None
+    archived: bool | None = None
 
 
 class ResumeInbox(Command, frozen=True):
@@ -175,6 +186,7 @@ BY_METHOD: dict[str, type[Command]] = {
     "stop": Stop,
     "regenerate": Regenerate,
     "read_messages": ReadMessages,
+    "search_messages": SearchMessages,
     "update_room": UpdateRoom,
     "resume_inbox": ResumeInbox,
     "set_typing": SetTyping,

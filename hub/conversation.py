@@ -26,6 +26,7 @@ _ROOM_COMMANDS: dict[type[commands.Command], RoomAction] = {
 # What is asked of rooms that one need not be in.
 _MANAGING = (
     commands.ReadMessages,
+    commands.SearchMessages,
     commands.ListRooms,
     commands.UpdateRoom,
     commands.Kick,
@@ -168,8 +169,10 @@ class TupleConversation:
             case commands.ReadMessages():
                 messages, more = await hub.messages(user, command)
                 answer({"messages": messages, "more": more})
+            case commands.SearchMessages():
+                answer(await hub.search(user, command))
             case commands.ListRooms():
-                answer({"rooms": await hub.rooms(user)})
+                answer({"rooms": await hub.rooms(user, archived=command.archived)})
             case commands.UpdateRoom():
                 answer({"room": await hub.update(user, command)})
             case commands.Kick():

@@ -21,6 +21,7 @@ from hub.commands import (
     JoinRoom,
     NewCharacter,
     ReadMessages,
+    SearchMessages,
     Since,
     UpdateRoom,
 )
@@ -28,6 +29,7 @@ from hub.errors import Close, Conflict, Forbidden, NotFound, TooMany, Unavailabl
 from hub.events import RoomRemoved
 from hub.ids import Ids, secret_id
 from hub.log import Log
+from hub.markup import dressed
 from hub.names import clean
 from hub.people import People
 from hub.presets import Presets
@@ -63,6 +65,14 @@ _PING = ping_frame()
 _LOOK_SECONDS = 1.0
 
 _DOWN = "Nothing can be stored just now. Try again soon."
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a search found, in the order in which it was stored; `rooms` are titles by id."""
+
+    messages: list[Message]
+    more: bool
+    rooms: dict[str, str]
 
 
 class Hub:
@@ -354,10 +364,11 @@ class Hub:
                 f"You own {len(mine)} rooms already; delete one first.", code="too_many_rooms"
             )
 
-    async def rooms(self, user: User) -> list[Room]:
-        """Return the rooms that the user may see, the lobby first."""
+    async def rooms(self, user: User, *, archived: bool = False) -> list[Room]:
+        """Return the rooms that the user may see, the lobby first; or the archived ones."""
         found = await self._asked(self.store.rooms(user.id))
-        rooms = [shown(room) for room in found if not room.archived]
+        # The store lists public rooms to everybody, also to whom a room has banned.
+        rooms = [shown(room) for room in found if room.archived == archived and _open(user, room)]
         rooms.sort(key=lambda room: room.id != LOBBY)
         return rooms
 
@@ -378,6 +389,10 @@ class Hub:
             changed["cast"] = self._casting.cast(command.characters, room.record.cast)
         if command.answer is not None:
             changed["answer"] = command.answer
+        if command.archived is not None:
+            if command.archived and room.id == LOBBY:
+                raise Forbidden("The lobby stays.")
+            changed["archived"] = command.archived
         if command.visibility is not None:
             changed["visibility"] = command.visibility
             if command.visibility == "link" and room.record.invite is None:
@@ -407,10 +422,24 @@ class Hub:
     async def messages(self, user: User, page: ReadMessages) -> tuple[Sequence[Message], bool]:
         """Return a page of a room's history as the user may see it."""
         room = await self.admitted(user, page.room)
-        return await self._asked(
+        messages, more = await self._asked(
             self.store.messages(
                 room.id, viewer=user.id, before=page.before, limit=page.limit, query=page.query
             )
+        )
+        return await dressed(messages), more
+
+    async def search(self, user: User, wanted: SearchMessages) -> Found:
+        """Find words in all rooms that the user may see, archived ones as well."""
+        messages, more = await self._asked(
+            self.store.search(user.id, wanted.query, before=wanted.before, limit=wanted.limit)
+        )
+        records = {id: await self.record(id) for id in {one.room for one in messages}}
+        rooms = {id: room for id, room in records.items() if room and _open(user, room)}
+        return Found(
+            messages=await dressed(one for one in messages if one.room in rooms),
+            more=more,
+            rooms={id: room.title for id, room in rooms.items()},
         )
 
     # ── who is sent away ─────────────────────────────────────────────────────────────
@@ -515,3 +544,8 @@ class Hub:
             for room in self._rooms.values():
                 for reply in room.replies.values():
                     reply.save()
+
+
+def _open(user: User, room: Room) -> bool:
+    """Whether a room that the store lists for a user is really open to them."""
+    return may(user, "see", standing(user, room, member=True))

@@ -1,11 +1,15 @@
 """Markdown to HTML that is safe to show. People and models are trusted alike: not at all."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from html import escape
 
+import msgspec
 import nh3
 import trio
 from markdown_it import MarkdownIt
+
+from hub.records import Message
 
 # Above this many characters a text is shown as it is: the parser's time must stay bounded.
 LONGEST = 64_000
@@ -55,6 +59,16 @@ def _language_only(tag: str, name: str, value: str) -> str | None:
     if tag == "code" and name == "class":
         return value if value.startswith("language-") and value[9:].isalnum() else None
     return value
+
+
+async def dressed(messages: Iterable[Message]) -> list[Message]:
+    """Return messages with the HTML of those that a hub which was killed left without it."""
+    return [
+        msgspec.structs.replace(one, html=await render_apart(one.text))
+        if one.status == "interrupted" and one.text and not one.html
+        else one
+        for one in messages
+    ]
 
 
 async def render_apart(text: str) -> str:

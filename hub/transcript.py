@@ -2,6 +2,7 @@
 
 from attrs import define
 
+from hub.markup import dressed
 from hub.records import Message
 from hub.store.contract import Store
 
@@ -66,6 +67,7 @@ class Transcript:
             older, _ = await self._store.messages(
                 self._room, viewer=viewer, before=floor, limit=missing
             )
+            older = await dressed(older)
             if (version, floor) == (self._version, self._floor):
                 return [*older, *self._visible(viewer)][-count:]
 
