@@ -215,7 +215,7 @@ class Call:
         answering = Answering(name, model.provider.name, model.provider.demo)
         async with backend.model.provider.stream(request) as items:
             async for item in items:
-                if isinstance(item, str | Usage) and not self._chars:
+                if not self._chars and isinstance(item, (str, Usage)):
                     attempt.succeeded(trio.current_time())
                     self.flight.begin(answering)
                 if isinstance(item, str):

@@ -192,7 +192,11 @@ class Body(httpx.AsyncByteStream):
             return
         try:
             while not (incoming.parts or incoming.whole):
-                await self._feed()
+                # Here rather than in `_feed`: this is passed for each token.
+                if self._read_wait is None and not incoming.fault:
+                    incoming.feed(await self._wire.read())
+                else:
+                    await self._feed()
         except BaseException:
             self.close()
             raise

@@ -8,6 +8,7 @@ errors, and the end of a reply.
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from ipaddress import ip_address
+from math import inf
 from urllib.request import getproxies
 
 import httpx
@@ -31,6 +32,7 @@ from llm.transport import Kind, Transport, body_of
 MAX_BODY = 64 * 1024  # bytes of an answer that is not a stream; errors are a few hundred
 BODY_WAIT = 5.0  # s for such a body, which is sent in one go
 AFTERMATH = 5.0  # s for counts and the closing event, once the model said why it ended
+SLACK = 0.5  # s by which a silence may last longer, for the sake of what a token costs
 DRAIN = 0.2  # s for the last bytes of a whole reply, so that its connection can be used again
 MAX_REMEMBERED = 256  # models whose refusals are kept; names of models come with requests
 KEEP_IDLE = 20  # connections kept for the next call
@@ -170,11 +172,14 @@ class Upstream:
         chunks = _chunks(response)
         reply = _Reply(self, ask.reading, Stops(ask.stops), chunks, start)
         try:
-            async with aclosing(reply.items()) as items:
-                yield items
-                # Only a reply that was read to its end is worth waiting for its last bytes.
-                if reply.whole and self._keep:
-                    await _drain(chunks)
+            with reply.patience:
+                async with aclosing(reply.items()) as items:
+                    yield items
+            if reply.patience.cancelled_caught:
+                raise self.fault("stalled", "no text for too long")
+            # Only a reply that was read to its end is worth waiting for its last bytes.
+            if reply.whole and self._keep:
+                await _drain(chunks)
         finally:
             await _close(response, chunks)
 
@@ -250,7 +255,13 @@ class Upstream:
 
 @define
 class _Reply:
-    """One reply on its way. Times are of trio's clock."""
+    """One reply on its way. Times are of trio's clock.
+
+    `patience` is around all that happens while the reply comes, its reader's own work too,
+    and its deadline is moved on: a scope for each wait costs as much as all else that we do
+    for a token. So a reader that takes nothing for as long as a model may be silent is cut
+    off like one.
+    """
 
     upstream: Upstream
     reading: Reading
@@ -258,13 +269,15 @@ class _Reply:
     chunks: AsyncIterator[bytes]
     start: float
     whole: bool = False
-    _deadline: float = field(init=False)
+    patience: trio.CancelScope = field(factory=trio.CancelScope)
+    _alive: bool = False
+    _until: float = inf
     _first: float | None = None
     _events: Events = field(factory=Events)
     _error: ModelError | None = None
 
     def __attrs_post_init__(self) -> None:
-        self._deadline = self.start + self.upstream.timeouts.first
+        self.patience.deadline = self.start + self.upstream.timeouts.first
 
     async def items(self) -> AsyncGenerator[Item, None]:
         """Give the reply; the texts of all events that one read brought are one item."""
@@ -275,12 +288,12 @@ class _Reply:
             if text := self.stops.feed(self._text(chunk)):
                 self._mark_first()
                 yield text
-                self._deadline = trio.current_time() + self._patience()
             if self._error is not None and not self.reading.complete:
                 raise self._error
             more = more and self._error is None
         if not (self.reading.complete or self.stops.hit):
             raise self._cut_short()
+        self.patience.deadline = inf
         if rest := self.stops.end():
             self._mark_first()
             yield rest
@@ -294,27 +307,44 @@ class _Reply:
     async def _chunk(self) -> bytes:
         """Wait for bytes; none mean the stream's end, or that no more is needed."""
         try:
-            # Leaner than `fail_at`, at a place that is passed for each token.
-            with trio.CancelScope(deadline=self._deadline):
-                return await anext(self.chunks)
-            trouble = self.upstream.fault("stalled", "no text for too long")
+            if self.reading.complete:
+                return await self._last_chunk()
+            if self._alive:
+                self._extend()
+            return await anext(self.chunks)
         except StopAsyncIteration:
             return b""
         except httpx.HTTPError as error:
-            trouble = self._broken(error)
-        if self.reading.complete:
-            return b""
-        raise trouble
+            if self.reading.complete:
+                return b""
+            raise self._broken(error) from error
+
+    def _extend(self) -> None:
+        """Move the deadline on, not for each token but when it has come nearer by `SLACK`."""
+        self._alive = False
+        needed = trio.current_time() + self.upstream.timeouts.between
+        if not needed <= self.patience.deadline <= needed + SLACK:
+            self.patience.deadline = needed + SLACK
+
+    async def _last_chunk(self) -> bytes:
+        """Wait for counts and the closing event, but not for long: the text is all there."""
+        self.patience.deadline = inf
+        if self._alive or self._until == inf:
+            self._alive = False
+            self._until = trio.current_time() + AFTERMATH
+        with trio.move_on_at(self._until):
+            return await anext(self.chunks)
+        return b""
 
     def _text(self, chunk: bytes) -> str:
         """Read the events that `chunk` ends. An error waits until the text before it is out."""
         texts = []
-        alive = False
         try:
             events = self._events.feed(chunk) if chunk else self._events.end()
             for event in events:
                 text = self.reading.feed(event)
-                alive = alive or text is not None
+                if text is not None:
+                    self._alive = True
                 if text:
                     texts.append(text)
                 if self.reading.ended:
@@ -324,12 +354,7 @@ class _Reply:
         except (EventTooLargeError, *DECODE_ERRORS) as error:
             if chunk:  # at the end of the stream it is half an event: the stream was cut
                 self._error = self.upstream.fault("garbled", repr(error))
-        if alive:
-            self._deadline = trio.current_time() + self._patience()
         return "".join(texts)
-
-    def _patience(self) -> float:
-        return AFTERMATH if self.reading.complete else self.upstream.timeouts.between
 
     def _broken(self, error: httpx.HTTPError) -> ModelError:
         if _is_garbage(error):
