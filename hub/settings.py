@@ -43,6 +43,10 @@ class Settings:
         "",
         "names that the hub is reached by, separated by commas; on loopback also localhost",
     )
+    tls_cert: str = _setting(
+        "", "file of a certificate (PEM, with its chain): with it and the key, https and wss"
+    )
+    tls_key: str = _setting("", "file of the certificate's key (PEM, without a password)")
     trusted_proxies: str = _setting(
         "",
         "addresses or networks of proxies whose X-Forwarded-For and -Proto are believed, "

@@ -72,7 +72,7 @@ class Hubbub:
 
     @property
     def port(self) -> int:
-        found = re.search(r"http://\S+?:(\d+)", self.line)
+        found = re.search(r"https?://\S+?:(\d+)", self.line)
         assert found, self.line
         return int(found[1])
 

@@ -12,9 +12,11 @@ from typing import Final, TypeAlias
 
 import trio
 
-from hub.web.messages import Answer, Peer
+from hub.limits import Places, network_of
+from hub.web.messages import Answer, Headers, Peer
 
 log = logging.getLogger(__name__)
+security = logging.getLogger("hub.security")
 
 # What may wait to be accepted. The kernel cuts this down to its own limit (Linux: 4,096 in
 # net.core.somaxconn); beyond that, a burst of connections waits for a second try of TCP.
@@ -35,18 +37,17 @@ _RETRY_SECONDS: Final = 0.1
 _TURN_AWAY_SECONDS: Final = 2.0
 _TURNED_AWAY: Final = 64
 
-
-def _full() -> bytes:
-    body = Answer.error(503, "overloaded", "Too many people are connected just now.").body
-    return (
-        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
-        b"retry-after: 5\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
-    ) % (len(body), body)
+# The log tells of those no more often.
+_QUIET_SECONDS: Final = 10.0
 
 
-_FULL: Final = _full()
+_RETRY: Final = (b"retry-after", b"5")
+FULL: Final = Answer.error(503, "overloaded", "Too many people are connected just now.", [_RETRY])
+CROWDED: Final = Answer.error(
+    429, "too_many_sockets", "Too many connections are open from where you are.", [_RETRY]
+)
 
-Handle: TypeAlias = Callable[[trio.abc.Stream, Peer], Awaitable[None]]
+Handle: TypeAlias = Callable[[trio.SocketStream, Peer], Awaitable[None]]
 
 
 class ListenError(Exception):
@@ -150,6 +151,9 @@ async def serve(
     handle: Handle,
     *,
     connections: int,
+    places: Places | None = None,
+    counted: Callable[[str], str | None] = network_of,
+    headers: Headers | None = (),
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept connections until cancelled, each in a task of its own; closes the listeners.
@@ -162,25 +166,64 @@ async def serve(
         listeners: from `open_listeners`.
         handle: serves one connection; its stream is closed when it returns.
         connections: how many at a time; one more is answered 503 and closed.
+        places: how many of one key may be open at a time; one more is answered 429 and closed.
+        counted: gives the key of an address; None: it is not counted.
+        headers: go with those answers; None: there is no answer, since the peer would not
+            understand it before a TLS handshake.
         task_status: started when connections are accepted.
 
     """
     async with trio.open_nursery() as nursery:
-        door = _Door(handle, connections, nursery)
+        door = _Door(handle, _Crowd(connections, places, counted), headers, nursery)
         for listener in listeners:
             await nursery.start(door.accept_from, listener)
         task_status.started()
 
 
-class _Door:
-    """Lets connections in, counts them, and turns away what is too many."""
+class _Crowd:
+    """Who is inside: how many, and how many of each key."""
 
-    def __init__(self, handle: Handle, connections: int, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, most: int, places: Places | None, counted: Callable[[str], str | None]
+    ) -> None:
+        self.inside = 0
+        self._most: Final = most
+        self._places: Final = places
+        self._counted: Final = counted
+
+    def enter(self, peer: Peer) -> Answer | None:
+        """Let somebody in, or say why not."""
+        if self.inside >= self._most:
+            return FULL
+        key = self._key(peer)
+        if self._places is not None and key is not None and not self._places.enter(key):
+            return CROWDED
+        self.inside += 1
+        return None
+
+    def leave(self, peer: Peer) -> None:
+        """Let go who was let in."""
+        self.inside -= 1
+        key = self._key(peer)
+        if self._places is not None and key is not None:
+            self._places.leave(key)
+
+    def _key(self, peer: Peer) -> str | None:
+        return self._counted(peer.client[0]) if peer.client else None
+
+
+class _Door:
+    """Lets connections in, and turns away what is too many."""
+
+    def __init__(
+        self, handle: Handle, crowd: _Crowd, headers: Headers | None, nursery: trio.Nursery
+    ) -> None:
         self._handle: Final = handle
-        self._connections: Final = connections
+        self._crowd: Final = crowd
+        self._headers: Final = headers
         self._nursery: Final = nursery
-        self._inside = 0
         self._leaving = 0
+        self._quiet_until = 0.0
 
     async def accept_from(
         self,
@@ -197,30 +240,42 @@ class _Door:
 
     def _admit(self, stream: trio.SocketStream) -> None:
         # Counted here and not in the task: a burst is accepted faster than its tasks start.
-        if self._inside < self._connections:
-            self._inside += 1
-            self._nursery.start_soon(self._serve, stream)
-        elif self._leaving < _TURNED_AWAY:
-            if not self._leaving:
-                log.warning("%s connections are open; more are turned away", self._inside)
+        peer = _peer(stream)
+        answer = self._crowd.enter(peer)
+        if answer is None:
+            self._nursery.start_soon(self._serve, stream, peer)
+        elif self._leaving < _TURNED_AWAY and self._headers is not None:
+            self._tell(answer, peer)
             self._leaving += 1
-            self._nursery.start_soon(self._turn_away, stream)
+            self._nursery.start_soon(self._turn_away, stream, answer.to_bytes(self._headers))
         else:
+            self._tell(answer, peer)
             stream.socket.close()
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    def _tell(self, answer: Answer, peer: Peer) -> None:
+        now = trio.current_time()
+        if now < self._quiet_until:
+            return
+        self._quiet_until = now + _QUIET_SECONDS
+        if answer is FULL:
+            log.warning("%s connections are open; more are turned away", self._crowd.inside)
+        else:
+            address = peer.client[0] if peer.client else "somewhere"
+            security.warning("too many connections from %s; more are turned away", address)
+
+    async def _serve(self, stream: trio.SocketStream, peer: Peer) -> None:
         try:
-            await self._handle(stream, _peer(stream))
+            await self._handle(stream, peer)
         except Exception:  # one connection's error ends that connection
             log.exception("A connection failed")
         finally:
-            self._inside -= 1
+            self._crowd.leave(peer)
             await trio.aclose_forcefully(stream)
 
-    async def _turn_away(self, stream: trio.SocketStream) -> None:
+    async def _turn_away(self, stream: trio.SocketStream, answer: bytes) -> None:
         try:
             with trio.move_on_after(_TURN_AWAY_SECONDS):
-                await stream.send_all(_FULL)
+                await stream.send_all(answer)
                 await stream.send_eof()
                 while await stream.receive_some():
                     pass  # else closing would reset the connection and eat the answer

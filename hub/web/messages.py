@@ -123,6 +123,14 @@ class Answer:
         body = msgspec.json.encode({"error": sentence, "code": code})
         return cls(status, (*headers, (b"content-type", b"application/json")), body)
 
+    def to_bytes(self, more: Headers = ()) -> bytes:
+        """Return it as it is written to a peer who was not listened to, before closing."""
+        status = HTTPStatus(self.status)
+        framing = ((b"connection", b"close"), (b"content-length", b"%d" % len(self.body)))
+        lines = [b"%b: %b" % header for header in (*self.headers, *more, *framing)]
+        first = f"HTTP/1.1 {status.value} {status.phrase}".encode()
+        return b"\r\n".join([first, *lines, b"", self.body])
+
 
 class Refused(Exception):
     """The request gets `answer`, and after it the connection is closed."""

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 from attrs import define, field
 
+from hub.limits import Places
 from hub.web import listener
 from hub.web.listener import (
     ListenError,
@@ -318,3 +319,46 @@ def test_the_limit_of_files_is_raised_to_what_is_allowed() -> None:
 
 def test_some_files_are_not_for_clients() -> None:
     assert [most_connections(files) for files in (1, 100, 1_024, 65_536)] == [1, 50, 768, 65_280]
+
+
+async def test_one_address_has_so_many_connections_and_is_told_of_more() -> None:
+    async def wait(stream: trio.SocketStream, _peer: Peer) -> None:
+        while await stream.receive_some():
+            pass
+
+    headers = ((b"x-content-type-options", b"nosniff"),)
+    places = Places(2)
+    (one,) = await open_listeners("127.0.0.1", 0)
+    port = one.socket.getsockname()[1]
+
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        await serve(
+            [one],
+            wait,
+            connections=10,
+            places=places,
+            counted=lambda address: address,
+            headers=headers,
+            task_status=task_status,
+        )
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(2)]
+        with trio.fail_after(10):
+            third = Client(await trio.open_tcp_stream("127.0.0.1", port))
+            refused = await third.response()
+            assert (refused.status, refused.code) == (429, "too_many_sockets")
+            assert refused.headers["retry-after"] == "5"
+            assert refused.headers["x-content-type-options"] == "nosniff"
+            await third.stream.aclose()
+            await streams.pop().aclose()
+            while len(places) and places._inside["127.0.0.1"] > 1:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+            streams.append(await trio.open_tcp_stream("127.0.0.1", port))
+            await trio.testing.wait_all_tasks_blocked()
+            assert places._inside["127.0.0.1"] == 2
+        for stream in streams:
+            await stream.aclose()
+        nursery.cancel_scope.cancel()
+    assert not len(places)
