@@ -18,6 +18,7 @@ import trio
 
 from hub import __version__, app, owner, people_commands
 from hub.errors import HubError
+from hub.logs import log_to_stderr
 from hub.presets import PresetError
 from hub.settings import SettingError, Settings, environment, option, read, variable
 from hub.store.contract import StoreError
@@ -176,9 +177,7 @@ def _log_to_stderr(level: str) -> None:
         raise SettingError(
             f"--log-level must be one of {', '.join(sorted(levels))}, not “{level}”."
         )
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    log_to_stderr(level)
     # These tell of every request and every frame.
     for noisy in ("httpx", "httpcore", "trio-websocket"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
