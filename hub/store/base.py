@@ -7,7 +7,15 @@ import trio
 from attrs import field, frozen
 
 from hub.records import Message
-from hub.store.contract import AddMessage, Change, Outcome, SaveMessage, StoreError, Then
+from hub.store.contract import (
+    AddMessage,
+    Change,
+    Outcome,
+    SaveAnswer,
+    SaveMessage,
+    StoreError,
+    Then,
+)
 
 PENDING_GROUPS = 10_000
 """Submissions that may wait to be stored. At a disk's slowest some 100 commits a second this
@@ -18,6 +26,8 @@ PENDING_CHARS = 32_000_000
 
 CLOSED = "The server is shutting down; this was not stored."
 NO_ROOM = "This room does not exist any more."
+NO_USER = "This user does not exist any more."
+NAME_TAKEN = "Somebody else already has this name."
 TAKEN = "Something else already has this id or invite."
 FLOODED = "More is being written than can be stored. Try again in a moment."
 
@@ -43,6 +53,8 @@ class Group:
 def _chars(change: Change) -> int:
     if isinstance(change, AddMessage | SaveMessage):
         return len(change.message.text) + len(change.message.html)
+    if isinstance(change, SaveAnswer):
+        return len(change.data)
     return 0
 
 

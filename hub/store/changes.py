@@ -11,15 +11,25 @@ from hub.records import Message
 from hub.store.contract import (
     AddMember,
     AddMessage,
+    AddTally,
     Change,
+    EndSessions,
+    RemoveExpired,
     RemoveMember,
     RemoveMessage,
     RemoveRoom,
     RemoveSession,
+    RemoveToken,
+    RemoveUser,
+    SaveAccount,
+    SaveAnswer,
+    SaveIdentity,
     SaveMessage,
     SaveRoom,
     SaveSession,
+    SaveToken,
     SaveUser,
+    TrimAnswers,
 )
 from hub.store.database import Database
 from hub.store.rows import Prepared, Row, decode_message, encode
@@ -132,11 +142,14 @@ def _save_rooms(database: Database, connection: Connection, run: list[Prepared])
     return None
 
 
-def _plain(sql: str) -> _Apply:
-    statement = text(sql)
+def _plain(*sql: str) -> _Apply:
+    """Run each statement for all changes, one statement after the other."""
+    statements = [text(one) for one in sql]
 
     def run_it(_: Database, connection: Connection, run: list[Prepared]) -> _Results:
-        connection.execute(statement, [one.row for one in run])
+        rows = [one.row for one in run]
+        for statement in statements:
+            connection.execute(statement, rows)
         return None
 
     return run_it
@@ -159,6 +172,12 @@ _SAVE_ROOM = text(
     " visibility = excluded.visibility, invite = excluded.invite, data = excluded.data"
 )
 
+_COUNT = (
+    "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT)"
+    " WHERE name = 'accounts' AND EXISTS (SELECT 1 FROM {} = :{})"
+)
+"""Raise the version of the accounts by one, if there is such a row."""
+
 _APPLY: dict[type[Change], _Apply] = {
     AddMessage: _add_messages,
     SaveMessage: _save_messages,
@@ -171,7 +190,8 @@ _APPLY: dict[type[Change], _Apply] = {
     RemoveMember: _plain("DELETE FROM members WHERE room = :room AND user_id = :user_id"),
     SaveUser: _plain(
         "INSERT INTO users (id, data) VALUES (:id, :data)"
-        " ON CONFLICT (id) DO UPDATE SET data = excluded.data"
+        " ON CONFLICT (id) DO UPDATE SET data = excluded.data",
+        _COUNT.format("accounts WHERE user_id", "id"),
     ),
     SaveSession: _plain(
         "INSERT INTO sessions (id, user_id, expires, data)"
@@ -179,4 +199,53 @@ _APPLY: dict[type[Change], _Apply] = {
         " user_id = excluded.user_id, expires = excluded.expires, data = excluded.data"
     ),
     RemoveSession: _plain("DELETE FROM sessions WHERE id = :id"),
+    EndSessions: _plain(
+        "DELETE FROM sessions WHERE user_id = :user_id"
+        " AND (CAST(:keep AS TEXT) IS NULL OR id <> CAST(:keep AS TEXT))"
+    ),
+    RemoveExpired: _plain(
+        "DELETE FROM sessions WHERE expires < :now", "DELETE FROM tokens WHERE expires < :now"
+    ),
+    SaveAccount: _plain(
+        "INSERT INTO accounts (user_id, key, data) VALUES (:user_id, :key, :data)"
+        " ON CONFLICT (user_id) DO UPDATE SET key = excluded.key, data = excluded.data",
+        _COUNT.format("accounts WHERE user_id", "user_id"),
+    ),
+    # Account, identities and tokens go with the user: their foreign keys say so.
+    RemoveUser: _plain(
+        _COUNT.format("users WHERE id", "id"),
+        "DELETE FROM sessions WHERE user_id = :id",
+        "DELETE FROM members WHERE user_id = :id",
+        "DELETE FROM users WHERE id = :id",
+    ),
+    SaveIdentity: _plain(
+        "INSERT INTO identities (subject, user_id) VALUES (:subject, :user_id)"
+        " ON CONFLICT (subject) DO UPDATE SET user_id = excluded.user_id"
+    ),
+    SaveToken: _plain(
+        "INSERT INTO tokens (id, kind, user_id, at, expires, data)"
+        " VALUES (:id, :kind, :user_id, :at, :expires, :data) ON CONFLICT (id) DO UPDATE SET"
+        " kind = excluded.kind, user_id = excluded.user_id, at = excluded.at,"
+        " expires = excluded.expires, data = excluded.data"
+    ),
+    RemoveToken: _plain("DELETE FROM tokens WHERE id = :id"),
+    AddTally: _plain(
+        "INSERT INTO tallies"
+        " (id, day, user_id, room, model, calls, input_tokens, output_tokens, cost) VALUES"
+        " (:id, :day, :user_id, :room, :model, :calls, :input_tokens, :output_tokens, :cost)"
+        " ON CONFLICT (id) DO UPDATE SET calls = tallies.calls + excluded.calls,"
+        " input_tokens = tallies.input_tokens + excluded.input_tokens,"
+        " output_tokens = tallies.output_tokens + excluded.output_tokens,"
+        " cost = tallies.cost + excluded.cost"
+    ),
+    SaveAnswer: _plain(
+        "INSERT INTO answers (key, at, size, data) VALUES (:key, :at, :size, :data)"
+        " ON CONFLICT (key) DO UPDATE SET"
+        " at = excluded.at, size = excluded.size, data = excluded.data"
+    ),
+    TrimAnswers: _plain(
+        "DELETE FROM answers WHERE at < :before",
+        "DELETE FROM answers WHERE key IN (SELECT key FROM (SELECT key, sum(size) OVER"
+        " (ORDER BY at DESC, key DESC) AS newer FROM answers) AS sums WHERE newer > :size)",
+    ),
 }

@@ -135,7 +135,10 @@ class RemoveExpired:
 
 @frozen
 class SaveAccount:
-    """Store an account, new or changed. A key that another account has is refused."""
+    """Store an account, new or changed.
+
+    A key that another account has is refused, and so is the account of a user that is gone.
+    """
 
     account: Account
 
@@ -152,7 +155,10 @@ class RemoveUser:
 
 @frozen
 class SaveIdentity:
-    """Somebody whom another service knows as `subject` is this user, from now on."""
+    """Somebody whom another service knows as `subject` is this user, from now on.
+
+    A user that is gone refuses it.
+    """
 
     subject: str
     user: str
@@ -160,7 +166,7 @@ class SaveIdentity:
 
 @frozen
 class SaveToken:
-    """Store a token, new or changed."""
+    """Store a token, new or changed. A user that is gone refuses it."""
 
     token: Token
 
@@ -181,7 +187,10 @@ class AddTally:
 
 @frozen
 class SaveAnswer:
-    """Keep a model's answer under a key, over an earlier one. `at` is seconds since the epoch."""
+    """Keep a model's answer under a key, over an earlier one.
+
+    `at` is seconds since the epoch. `data` is JSON, or other text without NUL.
+    """
 
     key: str
     data: str
@@ -190,7 +199,10 @@ class SaveAnswer:
 
 @frozen
 class TrimAnswers:
-    """Forget answers from before `before`, then the oldest until `size` bytes are left at most."""
+    """Forget answers from before `before`, then the oldest until `size` bytes are left at most.
+
+    The bytes are those of `data` in UTF-8.
+    """
 
     before: float
     size: int

@@ -9,7 +9,7 @@ from typing import ClassVar
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
-from hub.store.base import NO_ROOM, TAKEN
+from hub.store.base import NAME_TAKEN, NO_ROOM, NO_USER, TAKEN
 from hub.store.contract import StoreError
 from hub.store.rows import Row
 from hub.store.schema import migrate
@@ -110,5 +110,15 @@ class Database(ABC):
         if isinstance(error, StoreError):
             return error
         if isinstance(error, IntegrityError):
-            return StoreError(NO_ROOM if "foreign key" in str(error.orig).lower() else TAKEN)
+            return StoreError(_refusal(error))
         return StoreError("This cannot be stored.")
+
+
+_OF_USERS = ("INSERT INTO accounts", "INSERT INTO identities", "INSERT INTO tokens")
+
+
+def _refusal(error: IntegrityError) -> str:
+    statement = error.statement or ""
+    if "foreign key" in str(error.orig).lower():
+        return NO_USER if statement.startswith(_OF_USERS) else NO_ROOM
+    return NAME_TAKEN if statement.startswith("INSERT INTO accounts") else TAKEN

@@ -1,5 +1,6 @@
 """Changes as rows of tables, checked: the same things are refused whatever the store is."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -11,17 +12,29 @@ from hub.store.contract import (
     KEY_LENGTH,
     AddMember,
     AddMessage,
+    AddTally,
     Change,
+    EndSessions,
+    RemoveExpired,
     RemoveMember,
     RemoveMessage,
     RemoveRoom,
     RemoveSession,
+    RemoveToken,
+    RemoveUser,
+    SaveAccount,
+    SaveAnswer,
+    SaveIdentity,
     SaveMessage,
     SaveRoom,
     SaveSession,
+    SaveToken,
     SaveUser,
     StoreError,
+    TrimAnswers,
 )
+
+BROKEN = "A broken character in this text cannot be stored."
 
 Row: TypeAlias = dict[str, Any]
 
@@ -54,7 +67,7 @@ def encode(record: msgspec.Struct) -> str:
     try:
         return msgspec.json.encode(record).decode()
     except UnicodeEncodeError:
-        raise StoreError("A broken character in this text cannot be stored.") from None
+        raise StoreError(BROKEN) from None
 
 
 def decode_message(data: str) -> Message:
@@ -104,6 +117,31 @@ def _save_session(change: SaveSession) -> Row:
     return keys | {"expires": session.expires, "data": encode(session)}
 
 
+def _save_account(change: SaveAccount) -> Row:
+    account = change.account
+    return _keys(user_id=account.user, key=account.key) | {"data": encode(account)}
+
+
+def _save_token(change: SaveToken) -> Row:
+    token = change.token
+    keys = _keys(id=token.id, user_id=token.user, at=token.at)
+    return keys | {"kind": token.kind, "expires": token.expires, "data": encode(token)}
+
+
+def _add_tally(change: AddTally) -> Row:
+    row: Row = msgspec.structs.asdict(change.tally)
+    keys = _keys(day=row["day"], user_id=row.pop("user"), room=row["room"], model=row["model"])
+    whole = "\0".join(keys[name] for name in ("day", "user_id", "room", "model"))
+    return row | keys | {"id": hashlib.sha256(whole.encode()).hexdigest()}
+
+
+def _save_answer(change: SaveAnswer) -> Row:
+    if "\0" in change.data or not _encodable(change.data):
+        raise StoreError(BROKEN)
+    size = len(change.data.encode())
+    return _keys(key=change.key) | {"data": change.data, "at": change.at, "size": size}
+
+
 _ROWS: dict[type[Change], Callable[[Any], Row]] = {
     AddMessage: _add_message,
     SaveMessage: lambda change: _message(change.message),
@@ -115,4 +153,14 @@ _ROWS: dict[type[Change], Callable[[Any], Row]] = {
     SaveUser: lambda change: _keys(id=change.user.id) | {"data": encode(change.user)},
     SaveSession: _save_session,
     RemoveSession: lambda change: _keys(id=change.id),
+    EndSessions: lambda change: _keys(user_id=change.user, keep=change.keep),
+    RemoveExpired: lambda change: {"now": change.now},
+    SaveAccount: _save_account,
+    RemoveUser: lambda change: _keys(id=change.id),
+    SaveIdentity: lambda change: _keys(subject=change.subject, user_id=change.user),
+    SaveToken: _save_token,
+    RemoveToken: lambda change: _keys(id=change.id),
+    AddTally: _add_tally,
+    SaveAnswer: _save_answer,
+    TrimAnswers: lambda change: {"before": change.before, "size": change.size},
 }

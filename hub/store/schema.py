@@ -6,6 +6,7 @@ revision graph would be more to learn than the tables. A step never changes once
 `data` holds a record whole, as JSON; the other columns are what is looked for. `messages.n`
 counts messages in the order in which they were stored, `rooms.written` is when a room was
 last written to, in microseconds. A message that has not ended has no words to be found by.
+The row `accounts` of `meta` counts the changes of accounts.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,19 +58,54 @@ CREATE TRIGGER messages_removed AFTER DELETE ON messages
 _POSTGRESQL_WORDS = "CREATE INDEX messages_words ON messages USING gin (words);"
 
 
+# The id of a sum stands for day, user, room and model: an index of three long keys would be
+# too long for PostgreSQL. The index of answers holds all that trimming has to read.
+_ACCOUNTS = """
+CREATE TABLE accounts (
+    user_id {key} PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+    key {key} NOT NULL UNIQUE, data TEXT NOT NULL
+);
+CREATE TABLE identities (
+    subject {key} PRIMARY KEY, user_id {key} NOT NULL REFERENCES users (id) ON DELETE CASCADE
+);
+CREATE INDEX identities_user ON identities (user_id);
+CREATE TABLE tokens (
+    id {key} PRIMARY KEY, kind TEXT NOT NULL,
+    user_id {key} NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    at {key} NOT NULL, expires {real}, data TEXT NOT NULL
+);
+CREATE INDEX tokens_user ON tokens (user_id);
+CREATE INDEX tokens_expires ON tokens (expires) WHERE expires IS NOT NULL;
+CREATE TABLE tallies (
+    id {key} PRIMARY KEY,
+    day {key} NOT NULL, user_id {key} NOT NULL, room {key} NOT NULL, model {key} NOT NULL,
+    calls BIGINT NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
+    cost {real} NOT NULL
+);
+CREATE INDEX tallies_day ON tallies (day);
+CREATE TABLE answers (
+    key {key} PRIMARY KEY, at {real} NOT NULL, size BIGINT NOT NULL, data TEXT NOT NULL
+);
+CREATE INDEX answers_age ON answers (at, key, size);
+INSERT INTO meta (name, value) VALUES ('accounts', '0');
+"""
+
+_SQLITE_TYPES = {"key": "TEXT", "real": "REAL", "serial": "INTEGER"}
+# Ids are compared as bytes, as Python and SQLite do, not as a language sorts them.
+_POSTGRESQL_TYPES = {"key": 'TEXT COLLATE "C"', "real": "DOUBLE PRECISION", "serial": "BIGINT"}
+
+
 def _first(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
-        columns = {"key": "TEXT", "real": "REAL", "serial": "INTEGER", "words": ""}
-        _run(connection, _TABLES.format_map(columns) + _SQLITE_WORDS)
+        _run(connection, _TABLES.format_map(_SQLITE_TYPES | {"words": ""}) + _SQLITE_WORDS)
     else:
-        # Ids are compared as bytes, as Python and SQLite do, not as a language sorts them.
-        columns = {
-            "key": 'TEXT COLLATE "C"',
-            "real": "DOUBLE PRECISION",
-            "serial": "BIGINT",
-            "words": ", words TSVECTOR",
-        }
+        columns = _POSTGRESQL_TYPES | {"words": ", words TSVECTOR"}
         _run(connection, _TABLES.format_map(columns) + _POSTGRESQL_WORDS)
+
+
+def _second(connection: Connection) -> None:
+    sqlite = connection.dialect.name == "sqlite"
+    _run(connection, _ACCOUNTS.format_map(_SQLITE_TYPES if sqlite else _POSTGRESQL_TYPES))
 
 
 def _run(connection: Connection, script: str) -> None:
@@ -78,7 +114,7 @@ def _run(connection: Connection, script: str) -> None:
             connection.exec_driver_sql(statement)
 
 
-MIGRATIONS: Sequence[Migration] = (_first,)
+MIGRATIONS: Sequence[Migration] = (_first, _second)
 
 
 def migrate(connection: Connection, steps: Sequence[Migration] = MIGRATIONS) -> None:

@@ -9,7 +9,7 @@ import trio
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from hub.records import Message, Room, Session, User
+from hub.records import Account, Message, Room, Session, Tally, Token, User
 from hub.store import base
 from hub.store.contract import ROOMS_LISTED, Change, StoreError, Then
 from hub.store.database import READERS, Database
@@ -25,7 +25,7 @@ SCOPES = 200
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-R = TypeVar("R", User, Session, Room)
+R = TypeVar("R", User, Session, Room, Account, Token)
 
 
 class SqlStore:
@@ -56,6 +56,61 @@ class SqlStore:
     async def session(self, id: str) -> Session | None:
         """See the contract."""
         return await self._record(Session, "SELECT data FROM sessions WHERE id = :key", id)
+
+    async def account(self, user: str) -> Account | None:
+        """See the contract."""
+        return await self._record(Account, "SELECT data FROM accounts WHERE user_id = :key", user)
+
+    async def account_by_key(self, key: str) -> Account | None:
+        """See the contract."""
+        return await self._record(Account, "SELECT data FROM accounts WHERE key = :key", key)
+
+    async def accounts(self) -> Sequence[tuple[User, Account]]:
+        """See the contract."""
+        rows = await self._rows(
+            "SELECT u.data AS who, a.data FROM accounts AS a JOIN users AS u ON u.id = a.user_id"
+            " ORDER BY a.key"
+        )
+        decode = msgspec.json.decode
+        return [(decode(row.who, type=User), decode(row.data, type=Account)) for row in rows]
+
+    async def accounts_version(self) -> int:
+        """See the contract."""
+        rows = await self._rows("SELECT value FROM meta WHERE name = 'accounts'")
+        return int(rows[0].value)
+
+    async def identity(self, subject: str) -> str | None:
+        """See the contract."""
+        sql = "SELECT user_id FROM identities WHERE subject = :subject"
+        rows = await self._rows(sql, subject=subject)
+        return rows[0].user_id if rows else None
+
+    async def token(self, id: str) -> Token | None:
+        """See the contract."""
+        return await self._record(Token, "SELECT data FROM tokens WHERE id = :key", id)
+
+    async def tokens(self, kind: str, user: str | None = None) -> Sequence[Token]:
+        """See the contract."""
+        whose = "" if user is None else " AND user_id = :user"
+        sql = f"SELECT data FROM tokens WHERE kind = :kind{whose} ORDER BY at, id"  # noqa: S608
+        rows = await self._rows(sql, kind=kind, user=user)
+        return [msgspec.json.decode(row.data, type=Token) for row in rows]
+
+    async def usage(self, since: str, until: str = "9999") -> Sequence[Tally]:
+        """See the contract."""
+        rows = await self._rows(
+            "SELECT day, user_id, room, model, calls, input_tokens, output_tokens, cost"
+            " FROM tallies WHERE day >= :since AND day < :until"
+            " ORDER BY day, user_id, room, model",
+            since=since,
+            until=until,
+        )
+        return [Tally(*row) for row in rows]
+
+    async def answer(self, key: str) -> tuple[str, float] | None:
+        """See the contract."""
+        rows = await self._rows("SELECT data, at FROM answers WHERE key = :key", key=key)
+        return (rows[0].data, rows[0].at) if rows else None
 
     async def room(self, id: str) -> Room | None:
         """See the contract."""

@@ -6,21 +6,31 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub.records import Author, Message, Room, Session, User
+from hub.records import Account, Author, Message, Room, Session, Tally, Token, User
 from hub.store.contract import (
     AddMember,
     AddMessage,
+    AddTally,
     Change,
+    EndSessions,
+    RemoveExpired,
     RemoveMember,
     RemoveMessage,
     RemoveRoom,
     RemoveSession,
+    RemoveToken,
+    RemoveUser,
+    SaveAccount,
+    SaveAnswer,
+    SaveIdentity,
     SaveMessage,
     SaveRoom,
     SaveSession,
+    SaveToken,
     SaveUser,
     Store,
     StoreError,
+    TrimAnswers,
 )
 from hub.store.opening import open_store
 
@@ -31,6 +41,8 @@ TEXTS = st.sampled_from(["red fox", "Red Föx jumps", "a\0b", "bad \ud800", ""])
     max_size=9
 )
 STATUSES = st.sampled_from(["running", "done"])
+TIMES = st.sampled_from([1.0, 1.5, 2.0])
+DAYS = st.sampled_from(["2026-01-01", "2026-01-02"])
 INVITES = st.none() | st.sampled_from(["i", "j"])
 
 
@@ -55,8 +67,30 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.builds(AddMember, ROOMS, USERS),
     st.builds(RemoveMember, ROOMS, USERS),
     st.builds(lambda user, name: SaveUser(User(user, name)), USERS, TEXTS),
-    st.builds(lambda session, user: SaveSession(Session(session, user, 1.5)), IDS, USERS),
+    st.builds(lambda session, user, at: SaveSession(Session(session, user, at)), IDS, USERS, TIMES),
     st.builds(RemoveSession, IDS),
+)
+NAMES = st.sampled_from(["ann", "bob", "zoe"])
+PEOPLE: st.SearchStrategy[Change] = st.one_of(
+    st.builds(lambda user, name: SaveUser(User(user, name)), USERS, NAMES),
+    st.builds(lambda user, key: SaveAccount(Account(user, key)), USERS, NAMES),
+    st.builds(RemoveUser, USERS),
+    st.builds(SaveIdentity, NAMES, USERS),
+    st.builds(
+        lambda token, user, at: SaveToken(Token(token, "api", user, "", "", at)), IDS, USERS, TIMES
+    ),
+    st.builds(RemoveToken, IDS),
+    st.builds(lambda session, user, at: SaveSession(Session(session, user, at)), IDS, USERS, TIMES),
+    st.builds(EndSessions, USERS, st.none() | IDS),
+    st.builds(RemoveExpired, TIMES),
+    st.builds(
+        lambda day, user, room: AddTally(Tally(day, user, room, "m", 1, 2, 3, 0.1)),
+        DAYS,
+        USERS,
+        ROOMS,
+    ),
+    st.builds(SaveAnswer, IDS, TEXTS, TIMES),
+    st.builds(TrimAnswers, TIMES, st.integers(0, 20)),
 )
 
 
@@ -88,11 +122,20 @@ async def answers(store: Store) -> list[object]:
             found += [list(await store.transcript(room, viewer=user, after="m2"))]
     for id in [f"m{number}" for number in range(9)]:
         found += [await store.session(id), await store.message("den", id)]
+        found += [await store.token(id), await store.answer(id)]
+    for name in ("ann", "bob", "zoe"):
+        found += [await store.account(name), await store.account_by_key(name)]
+        found += [await store.identity(name)]
+    found += [list(await store.accounts()), list(await store.tokens("api"))]
+    found += [list(await store.usage("2026-01-02")), list(await store.usage("", "2026-01-02"))]
     return [*found, await store.room_by_invite("i"), await store.room_by_invite("j")]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.lists(CHANGES, max_size=3), min_size=15, max_size=30))
+@given(
+    st.lists(st.lists(CHANGES, max_size=3), min_size=15, max_size=30)
+    | st.lists(st.lists(PEOPLE, max_size=3), min_size=15, max_size=30)
+)
 async def test_sqlite_answers_as_memory_does(groups: list[list[Change]]) -> None:
     rooms: list[Change] = [SaveRoom(Room(id, id)) for id in ("lobby", "den")]
     with tempfile.TemporaryDirectory() as folder:
