@@ -12,6 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 import msgspec
 import trio
 from attrs import define, evolve
+from trio.lowlevel import reschedule
 
 from llm.provider import Answering, Item, ModelError, Queued, Request, Usage
 
@@ -52,7 +53,7 @@ class Flight:
         self._error: ModelError | None = None
         self._ended = False
         self._listeners = 0
-        self._grown = trio.lowlevel.ParkingLot()
+        self._waiting: dict[trio.lowlevel.Task, None] = {}
 
     # ── the owner's side: plain calls, which never wait ──────────────────────────────
 
@@ -64,7 +65,7 @@ class Flight:
     def queued(self, position: int) -> None:
         """It waits; 1 is next."""
         self._position = position
-        self._grown.unpark_all()
+        self._wake()
 
     def begin(self, answering: Answering) -> None:
         """Say who answers, before the first text."""
@@ -73,7 +74,7 @@ class Flight:
     def add(self, text: str) -> None:
         """Append to the reply."""
         self._parts.append(text)
-        self._grown.unpark_all()
+        self._wake()
 
     def end(self, end: Usage | ModelError) -> None:
         """End the reply; the first end counts."""
@@ -85,12 +86,19 @@ class Flight:
         else:
             self._error = end
         self._close()
-        self._grown.unpark_all()
+        self._wake()
 
     def _close(self) -> None:
         if self._open:
             self._open = False
             self._over(self)
+
+    def _wake(self) -> None:
+        # Leaner than a ParkingLot, at a place that is passed for each token and listener.
+        if self._waiting:
+            for task in self._waiting:
+                reschedule(task)
+            self._waiting.clear()
 
     # ── the listeners' side ──────────────────────────────────────────────────────────
 
@@ -108,6 +116,18 @@ class Flight:
                 self._close()
                 self.scope.cancel()
 
+    async def grown(self) -> None:
+        """Wait until there is more; see `_Listener` for why that has no deadline."""
+        task = trio.lowlevel.current_task()
+        waiting = self._waiting
+        waiting[task] = None
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            del waiting[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
 
 @define
 class _Listener:
@@ -124,7 +144,7 @@ class _Listener:
         position = 0
         while not flight._parts and not flight._ended:
             if position == flight._position:
-                await flight._grown.park()
+                await flight.grown()
             else:
                 position = flight._position
                 yield Queued(position)
@@ -132,10 +152,10 @@ class _Listener:
         if flight.answering is not None:
             yield flight.answering
         # A thousand may run this for each token: hence the plain loop and its local names.
-        parts, park, at = flight._parts, flight._grown.park, 0
+        parts, grown, at = flight._parts, flight.grown, 0
         while at < len(parts) or not flight._ended:
             if at == len(parts):
-                await park()
+                await grown()
                 continue
             text = parts[at] if at + 1 == len(parts) else "".join(parts[at:])
             at = len(parts)

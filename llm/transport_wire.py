@@ -11,7 +11,8 @@ import httpx
 import trio
 from attrs import frozen
 
-MAX_READ = 64 * 1024  # bytes of one read, and so what a slow reader makes us hold
+# Bytes of one read, and so what a slow reader makes us hold; as many as a record of TLS has.
+MAX_READ = 16 * 1024
 
 
 @frozen
