@@ -217,7 +217,15 @@ class Accounts:
         attempt.begin(address)
         return attempt
 
-    async def identified(self, subject: str, name: str, *, adopt: bool = False) -> User:
+    async def identified(
+        self,
+        subject: str,
+        name: str,
+        *,
+        adopt: bool = False,
+        guest: User | None = None,
+        newcomers: bool = True,
+    ) -> User:
         """Return the user whom another service knows as `subject`; a new account at first.
 
         Args:
@@ -225,22 +233,29 @@ class Accounts:
             name: how the user is called there.
             adopt: the service's names are the owner's to give: an account without a password
                 that the owner made under this very name is this user's.
+            guest: who becomes the new account, if it is one.
+            newcomers: whether there may be a new account.
 
         Raises:
-            Forbidden: the account is disabled.
+            Forbidden: the account is disabled, or there is none and must be none.
             Conflict: the name is taken, and `adopt` leaves no room for another.
 
         """
         async with self._changing:  # a browser asks twice at once, but is one user
             id = await self._store.identity(subject)
+            if id is None and not newcomers:
+                raise Forbidden(
+                    "You have no account here. Ask whoever runs this hub.",
+                    code="registration_closed",
+                )
             if id is None:
-                id = await self._introduce(subject, name, adopt=adopt)
+                id = await self._introduce(subject, name, adopt=adopt, guest=guest)
         person = await self.find(id)
         if person.account.disabled:
             raise Forbidden("This account is disabled.", code="disabled")
         return person.user
 
-    async def _introduce(self, subject: str, name: str, *, adopt: bool) -> str:
+    async def _introduce(self, subject: str, name: str, *, adopt: bool, guest: User | None) -> str:
         name = clean(name[: self._name_chars], self._name_chars, "name")
         there = await self._adoptable(name) if adopt else None
         if there is not None:
@@ -248,7 +263,8 @@ class Accounts:
             return there
         if adopt:
             await self.check_free(name)
-        user = User(secret_id(), await self._free_name(name), guest=False, role="user")
+        id = guest.id if guest else secret_id()
+        user = User(id, await self._free_name(name), guest=False, role="user")
         await self._add(user, None, SaveIdentity(subject, user.id))
         security.info("account %s made for somebody whom another service sent", user.id)
         return user.id

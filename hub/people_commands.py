@@ -159,7 +159,7 @@ async def _inviter(desk: _Desk, name: str | None) -> Person:
     for one in await desk.accounts.everybody():
         if one.user.role == "admin" and not one.account.disabled:
             return one
-    raise NotFound("There is no admin yet who could invite. First: hubbub user add NAME")
+    raise NotFound("Make an account first: hubbub user add NAME")
 
 
 def _new_password(name: str) -> str:

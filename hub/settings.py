@@ -65,6 +65,16 @@ class Settings:
         "",
         "header in which a proxy of `trusted_proxies` names who asks, for instance X-Remote-User",
     )
+    oidc_issuer: str = _setting("", "URL of an OpenID Connect provider by which people log in")
+    oidc_client_id: str = _setting("", "what the provider knows this hub by")
+    oidc_client_secret: str = _setting(
+        "", "the secret that goes with it; in the environment, since others can see a command line"
+    )
+    oidc_registration: str = _setting(
+        "",
+        "on: whoever the provider sends gets an account; off by default, since some providers "
+        "know everybody",
+    )
     presets: str = _setting("", "folder with characters and scenarios of one's own (TOML)")
 
     llm: str = _setting(
@@ -151,6 +161,12 @@ class Settings:
     )
     body_bytes: int = _setting(
         1024 * 1024, "largest body of an HTTP request", low=1024, high=1 << 30
+    )
+    import_bytes: int = _setting(
+        64 * 1024 * 1024,
+        "largest file of chats that may be brought along; years of one person's",
+        low=1024,
+        high=1 << 32,
     )
     text_chars: int = _setting(8000, "longest prompt; some four pages", low=1, high=1_000_000)
     scenario_chars: int = _setting(

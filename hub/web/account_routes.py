@@ -132,15 +132,7 @@ class AccountApi:
             {"user": visitor.user, "csrf": csrf, "access": self._entrance.access}, status
         )
         if fresh:
-            response.set_cookie(
-                COOKIE,
-                sessions.cookie(visitor.session),
-                max_age=sessions.seconds,
-                path="/",
-                httponly=True,
-                samesite="lax",
-                secure=request.url.scheme == "https",
-            )
+            sessions.give_cookie(request, response, visitor.session)
         return response
 
 

@@ -19,6 +19,7 @@ from hub.accounts import Accounts
 from hub.errors import Conflict, Forbidden, Unauthorized
 from hub.hub import Hub
 from hub.names import clean
+from hub.oidc import Identity, Oidc
 from hub.records import Session, User
 from hub.settings import SettingError, Settings
 from hub.store.contract import KEY_LENGTH
@@ -72,13 +73,14 @@ class Entrance:
         tokens: Tokens,
         watch: Watch,
         *,
-        oidc: str | None = None,
+        oidc: Oidc | None = None,
     ) -> None:
         self.sessions = sessions
         self.accounts = accounts
         self.tokens = tokens
         self.watch = watch
-        self.access = access(hub.settings, oidc)
+        self.oidc = oidc
+        self.access = access(hub.settings, oidc.name if oidc else None)
         self._hub = hub
         self._by_header = bool(hub.settings.trusted_header)
 
@@ -251,6 +253,25 @@ class Entrance:
         self._hub.user_changed(user)
         return Visitor(user, visitor.session)
 
+    async def vouched(self, before: Visitor | None, who: Identity, address: str) -> Visitor:
+        """Log in whom a service vouches for. The session that they had so far ends.
+
+        Raises:
+            Forbidden: they have no account, and get none by themselves; or it is disabled.
+
+        """
+        guest = before.user if before and before.user.guest else None
+        user = await self.accounts.identified(
+            subject("oidc", who.issuer, who.subject),
+            who.name,
+            guest=guest,
+            newcomers=self._hub.settings.oidc_registration == "on",
+        )
+        security.info("log-in of %s by %s from %s", user.id, who.issuer, address)
+        visitor = await self.sessions.rotate(before, user)
+        self._hub.user_changed(user)
+        return visitor
+
     def _demand_passwords(self) -> None:
         if not self.access.passwords:
             raise Forbidden("Nobody logs in by a password here.", code="no_passwords")
@@ -314,6 +335,10 @@ def access(settings: Settings, oidc: str | None = None) -> Access:
         registration = "invite"
     elif (settings.registration or by_default) == "on":
         registration = "open"
+    if settings.oidc_registration not in {"", "on", "off"}:
+        raise SettingError("--oidc-registration must be on or off.")
+    if settings.trusted_header and settings.oidc_issuer:
+        raise SettingError("--trusted-header and --oidc-issuer exclude each other.")
     if settings.trusted_header:
         if not settings.trusted_proxies:
             raise SettingError("--trusted-header needs --trusted-proxies: who may send it.")

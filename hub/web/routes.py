@@ -19,12 +19,22 @@ from hub.web.account_routes import AccountApi
 from hub.web.bodies import json_response, read_body
 from hub.web.callers import SAFE, Callers
 from hub.web.entrance import Entrance
-from hub.web.export_routes import export
+from hub.web.export_routes import export, export_all
 from hub.web.game_routes import GameApi
+from hub.web.import_routes import PATH as IMPORT
+from hub.web.import_routes import ImportApi
+from hub.web.oidc_routes import OidcApi
 from hub.web.sessions import Doors
 from hub.web.token_routes import TokenApi
 
-_FOR_STRANGERS = ("/api/session", "/api/users", "/healthz", "/readyz")
+_FOR_STRANGERS = (
+    "/api/session",
+    "/api/users",
+    "/api/oidc/start",
+    "/api/oidc/callback",
+    "/healthz",
+    "/readyz",
+)
 """Where one may come without an account, to get one or since it says nothing of anybody."""
 
 
@@ -47,6 +57,7 @@ class Api:
         self._entrance = entrance
         self._callers = Callers(entrance)
         self._doors = doors
+        self._imports = ImportApi(hub)
 
     def app(self) -> Starlette:
         """Return the ASGI app."""
@@ -54,6 +65,7 @@ class Api:
         games = GameApi(self._hub)
         people = AccountApi(self._hub, self._entrance, self._callers)
         tokens = TokenApi(self._entrance, self._callers)
+        oidc = OidcApi(self._entrance, self._callers)
         return Starlette(
             routes=[
                 route(
@@ -65,6 +77,8 @@ class Api:
                 route("/api/tokens", GET=tokens.tokens, POST=tokens.add_token),
                 route("/api/tokens/{id}", DELETE=tokens.remove_token),
                 route("/api/invites", POST=tokens.invite),
+                route("/api/oidc/start", GET=oidc.start),
+                route("/api/oidc/callback", GET=oidc.callback),
                 route("/api/characters", GET=games.characters),
                 route("/api/scenarios", GET=games.scenarios),
                 route("/api/game/start", POST=games.start),
@@ -76,13 +90,19 @@ class Api:
                     PATCH=self.update_room,
                     DELETE=self.delete_room,
                 ),
+                route("/api/export", GET=self.export_all),
+                route(IMPORT, POST=self.take_in),
                 route("/api/search", GET=self.search),
                 route("/api/rooms/{id}/messages", GET=self.messages),
                 route("/api/rooms/{id}/export", GET=self.export),
                 route("/healthz", GET=self.healthy),
                 route("/readyz", GET=self.ready),
             ],
-            exception_handlers={HTTPException: _http_error, HubError: self._refused},
+            exception_handlers={
+                HTTPException: _http_error,
+                HubError: self._refused,
+                Exception: _our_fault,
+            },
         )
 
     def _route(self, path: str, **methods: Callable[[Request], Awaitable[Response]]) -> Route:
@@ -174,6 +194,14 @@ class Api:
         """Return a room as a file."""
         return await export(self._hub, await self._user(request), request)
 
+    async def export_all(self, request: Request) -> Response:
+        """Return all that is the user's as a file."""
+        return await export_all(self._hub, await self._user(request))
+
+    async def take_in(self, request: Request) -> Response:
+        """Make rooms of a file."""
+        return await self._imports.take(await self._user(request), request)
+
     # ── operations ───────────────────────────────────────────────────────────────────
 
     async def healthy(self, _request: Request) -> Response:
@@ -191,6 +219,11 @@ def _limit(query: QueryParams) -> int:
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= 200:
         raise BadRequest("“limit” must be a whole number from 1 to 200.")
     return int(limit)
+
+
+async def _our_fault(_request: Request, _error: Exception) -> Response:
+    # It is raised on behind this answer, and logged there.
+    return json_response({"error": "Something went wrong on our side.", "code": "internal"}, 500)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 
 import itsdangerous
+import msgspec
 from attrs import frozen
+from starlette.requests import Request
+from starlette.responses import Response
 
 from hub.errors import Forbidden
 from hub.hub import Hub
@@ -29,10 +32,11 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @frozen
 class Visitor:
-    """Somebody with a session."""
+    """Somebody with a session; a program has a token that stands for one."""
 
     user: User
     session: Session
+    program: bool = False
 
 
 class Sessions:
@@ -46,8 +50,9 @@ class Sessions:
 
     def __init__(self, hub: Hub, secret: str, days: float, chance: random.Random) -> None:
         self._hub = hub
-        self._seconds = days * 86_400
+        self.seconds = int(days * 86_400)
         self._chance = chance
+        self._secret = secret
         self._cookies = itsdangerous.Signer(secret, salt="session")
         self._tokens = itsdangerous.Signer(secret, salt="csrf")
 
@@ -62,20 +67,58 @@ class Sessions:
         session = await self._hub.store.session(id)
         if session is None or session.expires <= time.time():
             return None
-        user = await self._hub.known(session)
+        user = await self._hub.people.known(session)
         return Visitor(user, session) if user is not None else None
 
     async def begin(self, name: str | None = None) -> Visitor:
         """Make a guest and a session for them."""
         user = User(secret_id(), name or guest_name(self._chance))
-        session = Session(secret_id(), user.id, time.time() + self._seconds)
+        session = Session(secret_id(), user.id, time.time() + self.seconds)
         await self._hub.store.commit(SaveUser(user), SaveSession(session))
         return Visitor(user, session)
+
+    async def rotate(self, before: Visitor | None, user: User) -> Visitor:
+        """Begin a session for somebody who has shown who they are.
+
+        Never the one that they came with: whoever put its cookie into their browser would be
+        in as well (session fixation). That one ends, and its sockets are closed.
+        """
+        session = Session(secret_id(), user.id, time.time() + self.seconds)
+        ended = [RemoveSession(before.session.id)] if before else []
+        await self._hub.store.commit(*ended, SaveSession(session))
+        if before is not None:
+            self._hub.people.end_session(before.session.id, "You logged in.")
+        return Visitor(user, session)
+
+    async def renewed(self, visitor: Visitor) -> tuple[Visitor, bool]:
+        """Let a session live on whose time is half over; returns whether it was renewed."""
+        expires = time.time() + self.seconds
+        if visitor.session.expires > expires - self.seconds / 2:
+            return visitor, False
+        session = msgspec.structs.replace(visitor.session, expires=expires)
+        await self._hub.store.commit(SaveSession(session))
+        return Visitor(visitor.user, session), True
 
     async def end(self, session: Session) -> None:
         """Log out: the session is gone, and its sockets are closed."""
         await self._hub.store.commit(RemoveSession(session.id))
-        self._hub.end_session(session.id)
+        self._hub.people.end_session(session.id)
+
+    def give_cookie(self, request: Request, response: Response, session: Session) -> None:
+        """Have a browser keep the session's cookie."""
+        response.set_cookie(
+            COOKIE,
+            self.cookie(session),
+            max_age=self.seconds,
+            path="/",
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+        )
+
+    def signer(self, salt: str) -> itsdangerous.TimestampSigner:
+        """Return what signs something else than sessions by the same secret."""
+        return itsdangerous.TimestampSigner(self._secret, salt=salt)
 
     def cookie(self, session: Session) -> str:
         """Return the cookie's value."""

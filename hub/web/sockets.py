@@ -9,16 +9,19 @@ import trio_websocket
 
 from hub.client import Client, Conversation
 from hub.conversation import TupleConversation
-from hub.errors import BadRequest, HubError, NotFound
+from hub.errors import BadRequest, Forbidden, HubError, NotFound
 from hub.hub import Hub
 from hub.ids import secret_id
+from hub.limits import Limits
 from hub.names import guest_name
 from hub.object_conversation import ObjectConversation
 from hub.records import User
 from hub.stream import SocketEdge
+from hub.web.entrance import Entrance
+from hub.web.gate import Gate, address_of
 from hub.web.http import Takeover
 from hub.web.messages import Answer, Request
-from hub.web.sessions import COOKIE, Doors, Sessions, Visitor
+from hub.web.sessions import COOKIE, Visitor
 from hub.wire.dialect import Dialect
 from hub.wire.objects import WHOLE
 from hub.wire.tuples import SUBPROTOCOL, TUPLES
@@ -34,10 +37,11 @@ HANDSHAKE_SECONDS = 10.0
 class Sockets:
     """Decides on handshakes (`upgrade`), and runs the clients that come of them."""
 
-    def __init__(self, hub: Hub, sessions: Sessions, doors: Doors) -> None:
+    def __init__(self, hub: Hub, entrance: Entrance, gate: Gate, limits: Limits) -> None:
         self._hub = hub
-        self._sessions = sessions
-        self._doors = doors
+        self._entrance = entrance
+        self._gate = gate
+        self._limits = limits
 
     async def upgrade(self, request: Request) -> Answer | Takeover:
         """Refuse a handshake with an answer, or return who takes the connection over."""
@@ -46,12 +50,15 @@ class Sockets:
                 raise NotFound("There is no WebSocket here; use /ws.")
             subprotocol = self._subprotocol(request)
             visitor = await self._visitor(request)
+            user = visitor.user if visitor else self._passer_by()
+            session = visitor.session.id if visitor else None
+            address = address_of(request)
+            allowance = self._limits.allowance(user.id, address)
+            if allowance is not None:
+                allowance.take_as_user("handshake")
+                allowance.enter()  # from here on nothing fails: `take_over` gives it back
         except HubError as error:
-            return Answer.error(error.status, error.code, str(error))
-        user = visitor.user if visitor else self._passer_by()
-        session = visitor.session.id if visitor else None
-        peer = request.peer.client
-        address = peer[0] if peer else "somewhere"
+            return self._gate.refused(error, request)
 
         async def take_over(stream: trio.abc.Stream, received: bytes) -> None:
             edge = SocketEdge(stream, received, send_seconds=self._hub.settings.send_timeout)
@@ -62,8 +69,13 @@ class Sockets:
                 stream=edge,
                 dialect=self._dialect(subprotocol),
                 ready=self._hub.pump.client_has,
+                allowance=allowance,
             )
-            await self._serve(client, self._conversation(subprotocol), subprotocol)
+            try:
+                await self._serve(client, self._conversation(subprotocol), subprotocol)
+            finally:
+                if allowance is not None:
+                    allowance.leave()
 
         return take_over
 
@@ -106,13 +118,20 @@ class Sockets:
         return SUBPROTOCOL
 
     async def _visitor(self, request: Request) -> Visitor | None:
-        host = _text(request, b"host")
-        self._doors.check_host(host)
-        self._doors.check_origin(_text(request, b"origin"), host)
-        visitor = await self._sessions.visitor(cookie_of(_text(request, b"cookie")))
-        if visitor is not None:
-            tokens = parse_qs(request.query.decode("latin-1")).get("csrf", [None])
-            self._sessions.check_csrf(visitor.session, tokens[0])
+        ask = self._entrance.ask(
+            lambda name: [
+                value.decode("latin-1")
+                for known, value in request.headers
+                if known == name.encode()
+            ],
+            cookie=cookie_of(_text(request, b"cookie")),
+            csrf=parse_qs(request.query.decode("latin-1")).get("csrf", [None])[0],
+            proxied=request.peer.proxy is not None,
+            changes=True,
+        )
+        visitor = await self._entrance.visitor(ask)
+        if visitor is None and not self._entrance.guests:
+            raise Forbidden("Log in first.", code="log_in")
         return visitor
 
     def _passer_by(self) -> User:
