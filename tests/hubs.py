@@ -35,6 +35,7 @@ from hub.settings import Settings
 from hub.store.contract import Store
 from hub.store.memory import MemoryStore
 from hub.web.listener import open_listeners
+from hub.web.tls import open_certificate
 from hub.wire.tuples import SUBPROTOCOL
 from llm.provider import Provider
 from tests.scripted import Scripted
@@ -305,7 +306,8 @@ async def running_hub(
         )
         site = build_site(hub, chosen, chance)
         listeners = await open_listeners(chosen.host, chosen.port)
-        async with open_to_all(hub, site, listeners) as url:
-            address = f"http://127.0.0.1:{url.rpartition(':')[2]}"
+        certificate = open_certificate(chosen.tls_cert, chosen.tls_key)
+        async with open_to_all(hub, site, listeners, certificate) as url:
+            address = f"{url.partition(':')[0]}://127.0.0.1:{url.rpartition(':')[2]}"
             async with httpx.AsyncClient(base_url=address, timeout=PATIENCE) as http:
                 yield Running(url, hub, http)
