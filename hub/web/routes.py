@@ -19,10 +19,8 @@ from hub.web.account_routes import AccountApi
 from hub.web.bodies import json_response, read_body
 from hub.web.callers import SAFE, Callers
 from hub.web.entrance import Entrance
-from hub.web.export_routes import export, export_all
+from hub.web.export_routes import export
 from hub.web.game_routes import GameApi
-from hub.web.import_routes import PATH as IMPORT
-from hub.web.import_routes import ImportApi
 from hub.web.oidc_routes import OidcApi
 from hub.web.sessions import Doors
 from hub.web.token_routes import TokenApi
@@ -57,7 +55,6 @@ class Api:
         self._entrance = entrance
         self._callers = Callers(entrance)
         self._doors = doors
-        self._imports = ImportApi(hub)
 
     def app(self) -> Starlette:
         """Return the ASGI app."""
@@ -90,8 +87,6 @@ class Api:
                     PATCH=self.update_room,
                     DELETE=self.delete_room,
                 ),
-                route("/api/export", GET=self.export_all),
-                route(IMPORT, POST=self.take_in),
                 route("/api/search", GET=self.search),
                 route("/api/rooms/{id}/messages", GET=self.messages),
                 route("/api/rooms/{id}/export", GET=self.export),
@@ -193,14 +188,6 @@ class Api:
     async def export(self, request: Request) -> Response:
         """Return a room as a file."""
         return await export(self._hub, await self._user(request), request)
-
-    async def export_all(self, request: Request) -> Response:
-        """Return all that is the user's as a file."""
-        return await export_all(self._hub, await self._user(request))
-
-    async def take_in(self, request: Request) -> Response:
-        """Make rooms of a file."""
-        return await self._imports.take(await self._user(request), request)
 
     # ── operations ───────────────────────────────────────────────────────────────────
 
