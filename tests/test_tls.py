@@ -149,6 +149,22 @@ async def test_pages_over_https(files: Files) -> None:
             assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
+async def test_a_page_without_tls_is_another_site(files: Files) -> None:
+    async with (
+        running_hub(**files.settings) as running,
+        httpx.AsyncClient(verify=files.trusting(), timeout=PATIENCE, trust_env=False) as http,
+    ):
+        site = f"localhost:{running.port}"
+        for scheme, status in (("https", 200), ("http", 403)):
+            answer = await http.post(
+                f"https://{site}/api/session",
+                json={"name": "Ada"},
+                headers={"origin": f"{scheme}://{site}"},
+            )
+            assert answer.status_code == status
+            http.cookies.clear()
+
+
 async def test_what_is_spoken(files: Files) -> None:
     async with running_hub(**files.settings) as running:
         context = files.trusting()

@@ -30,6 +30,7 @@ _COSTS: Final[dict[tuple[str, str], Kind]] = {
     ("POST", "/api/users"): "login",
     ("POST", "/api/password"): "login",
     ("POST", "/api/rooms"): "room",
+    ("POST", "/api/import"): "room",
     ("POST", "/api/game/start"): "room",
     ("POST", "/api/game/message"): "prompt",
 }
@@ -81,7 +82,7 @@ class Gate:
         host = _text(request, b"host")
         self._doors.check_host(host)
         if request.is_websocket or request.method not in SAFE:
-            self._doors.check_origin(_text(request, b"origin"), host)
+            self._doors.check_origin(_text(request, b"origin"), host, request.peer.scheme)
         if request.is_websocket:
             self._limits.take("handshake", address_of(request))
         elif request.path.startswith("/api/"):

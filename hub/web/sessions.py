@@ -163,8 +163,13 @@ class Doors:
         if not self._any_host and name not in self._hosts and not name.endswith(".localhost"):
             raise Forbidden("This server does not go by that name.", code="host")
 
-    def check_origin(self, origin: str | None, host: str | None) -> None:
+    def check_origin(self, origin: str | None, host: str | None, scheme: str = "http") -> None:
         """Refuse pages of other origins. A program sends no origin, and may pass.
+
+        Args:
+            origin: the header.
+            host: the header.
+            scheme: what the client used, as far as we know.
 
         Raises:
             Forbidden: a foreign page.
@@ -172,9 +177,11 @@ class Doors:
         """
         if origin is None or origin in self._origins:
             return
-        scheme, _, authority = origin.partition("://")  # no more than that: RFC 6454, 6.2
-        # Behind a proxy that ends TLS we see http where the page was https.
-        if scheme.lower() in {"http", "https"} and host and authority.lower() == host.lower():
+        theirs, _, authority = origin.partition("://")  # no more than that: RFC 6454, 6.2
+        # Behind a proxy that is not trusted with it we see http where the page was https. The
+        # other way round it is another origin, which anybody on the network can play.
+        ours = {"https"} if scheme == "https" else {"http", "https"}
+        if theirs.lower() in ours and host and authority.lower() == host.lower():
             return
         raise Forbidden("Pages of other sites may not do this.", code="origin")
 
