@@ -69,6 +69,15 @@ class People:
         """Return who is connected."""
         return [person.user for person in self._people.values() if person.clients]
 
+    def sessions(self) -> set[str]:
+        """Return the sessions that have open sockets."""
+        return {
+            client.session
+            for person in self._people.values()
+            for client in person.clients
+            if client.session is not None
+        }
+
     def changed(self, user: User) -> None:
         """Use a user's new name or role from now on, on all their sockets."""
         person = self._people.get(user.id)

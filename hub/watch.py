@@ -85,13 +85,7 @@ class Watch:
         self._version = version
 
     async def _check_sessions(self) -> None:
-        people = self._hub.people
-        open_now = {
-            client.session
-            for user in people.users()
-            for client in people.clients(user.id)
-            if client.session is not None
-        }
+        open_now = self._hub.people.sessions()
         self._ends = {id: end for id, end in self._ends.items() if id in open_now}
         moment = time.time()
         for id in open_now:

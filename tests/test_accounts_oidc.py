@@ -293,6 +293,10 @@ async def test_who_changes_their_mind_is_told_so() -> None:
         state = parse_qs(urlsplit(await begin(ada)).query)["state"][0]
         answer = await ada.get(f"/api/oidc/callback?error=access_denied&state={state}")
         assert (answer.status_code, answer.json()["error"]) == (403, "You were not logged in.")
+        shown = await ada.send("GET", "/api/oidc/callback?error=x", accept="text/html,*/*")
+        assert shown.status_code == 403
+        assert shown.headers["content-type"].startswith("text/html")
+        assert "<p>You were not logged in.</p>" in shown.text
 
 
 DOWN: dict[str, Callable[[Provider], object]] = {

@@ -1,14 +1,19 @@
 """`/api/oidc/*`: a browser goes to the provider and comes back. Contract: docs/accounts.md."""
 
+import logging
+
 import itsdangerous
 import msgspec
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from hub.errors import Forbidden, NotFound
+from hub.errors import Forbidden, HubError, NotFound
 from hub.oidc import Oidc, Pending
 from hub.web.callers import Callers, address_of
 from hub.web.entrance import Entrance
+from hub.web.refusals import page
+
+security = logging.getLogger("hub.security")
 
 COOKIE = "hubbub_oidc"
 
@@ -41,7 +46,16 @@ class OidcApi:
         return response
 
     async def callback(self, request: Request) -> Response:
-        """Log in who came back, and send them to the page."""
+        """Log in who came back, and send them to the page; what is wrong is told on a page too."""
+        try:
+            return await self._log_in(request)
+        except HubError as error:
+            security.warning("log-in by OIDC from %s failed: %s", address_of(request), error.code)
+            if "text/html" not in request.headers.get("accept", ""):
+                raise
+            return HTMLResponse(page(error), error.status, {"cache-control": "no-store"})
+
+    async def _log_in(self, request: Request) -> Response:
         oidc = self._oidc()
         query = request.query_params
         pending = self._pending(request)

@@ -26,9 +26,13 @@ def refusal(error: HubError, request: Request) -> Answer:
         headers = (*headers, (b"retry-after", b"%d" % max(1, ceil(error.retry_after or 1))))
     if not _wants_page(request):
         return Answer.error(error.status, error.code, str(error), headers)
-    page = _PAGE.format(title=HTTPStatus(error.status).phrase, sentence=escape(str(error)))
     kind = (b"content-type", b"text/html; charset=utf-8")
-    return Answer(error.status, (*headers, kind), page.encode())
+    return Answer(error.status, (*headers, kind), page(error).encode())
+
+
+def page(error: HubError) -> str:
+    """Return the refusal as a page."""
+    return _PAGE.format(title=HTTPStatus(error.status).phrase, sentence=escape(str(error)))
 
 
 def _wants_page(request: Request) -> bool:
