@@ -38,6 +38,7 @@ from hub.watch import Watch
 from hub.web.entrance import Entrance
 from hub.web.gate import Gate, open_limits
 from hub.web.http import Site, serve_connection
+from hub.web.import_routes import PATH as IMPORT
 from hub.web.listener import most_connections, open_listeners, raise_file_limit, serve
 from hub.web.messages import Headers, Peer, Request
 from hub.web.proxies import Proxies
@@ -235,14 +236,14 @@ def build_site(hub: Hub, settings: Settings, chance: random.Random) -> Site:
     tokens = Tokens(hub.store, accounts)
     watch = Watch(hub, tokens)
     entrance = Entrance(hub, sessions, accounts, tokens, watch, oidc=provider_of(settings))
-    doors, limits = Doors(settings), open_limits(settings)
-    gate = Gate(doors, limits)
+    limits = open_limits(settings)
+    gate = Gate(Doors(settings), limits)
 
-    def max_body(_request: Request) -> int:
-        return settings.body_bytes
+    def max_body(request: Request) -> int:
+        return settings.import_bytes if request.path == IMPORT else settings.body_bytes
 
     return Site(
-        app=Api(hub, entrance, doors).app(),
+        app=Api(hub, entrance, gate).app(),
         upgrade=Sockets(hub, entrance, gate, limits).upgrade,
         static=StaticFiles(public_folder(), aliases={"/chat": "/index.html"}),
         gate=gate.refuse,

@@ -1,4 +1,7 @@
-"""A room's messages as a file: JSON, JSONL or Markdown. Pure; it is fed page by page."""
+"""A room's messages as a file: JSON, JSONL or Markdown; or all that is a user's, as JSONL.
+
+Pure; it is fed page by page. What reads these files is `hub.importing`.
+"""
 
 import re
 import unicodedata
@@ -8,7 +11,8 @@ from urllib.parse import quote
 import msgspec
 from attrs import define, field, frozen
 
-from hub.records import Message, Room
+from hub.importing import VERSION
+from hub.records import Message, Room, User
 
 PAGE = 200
 """Messages read and sent at once: some 100 KB of chat, and no more than that is in memory."""
@@ -59,6 +63,16 @@ class File:
 def portable(room: Room) -> Room:
     """A room without what lets people in: a file is passed on more lightly than an invite."""
     return msgspec.structs.replace(room, invite=None)
+
+
+def owner_line(user: User, at: str) -> bytes:
+    """Return the first line of a file with everything of a user's."""
+    return _encode({"hubbub": VERSION, "user": user, "at": at}) + b"\n"
+
+
+def room_line(room: Room) -> bytes:
+    """Return the line that a room's messages come after."""
+    return _encode({"room": room}) + b"\n"
 
 
 def disposition(title: str, suffix: str) -> str:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 import trio
 
+from hub.adopting import Adoption
 from hub.casting import Casting
 from hub.client import Client
 from hub.commands import (
@@ -307,7 +308,7 @@ class Hub:
     async def new_room(self, user: User, command: CreateRoom) -> Room:
         """Make and store a room that belongs to the user."""
         demand(user, "create")
-        await self._check_owned(user)
+        await self.check_owned(user)
         visibility = command.visibility or "private"
         casting = self._casting
         wanted = command.characters
@@ -332,7 +333,7 @@ class Hub:
         """Make and store a room for clients that know it as a game; its id is its invite."""
         if owner is not None:
             demand(owner, "create")
-            await self._check_owned(owner)
+            await self.check_owned(owner)
         id = secret_id()
         players = self._casting.cast(list(cast))
         names = ", ".join(one.name for one in players)
@@ -355,13 +356,26 @@ class Hub:
         await self._keep(*changes)
         return record
 
-    async def _check_owned(self, user: User) -> None:
+    def adoption(self, user: User, title: str) -> Adoption:
+        """Return what makes rooms of the chats of a file."""
+        demand(user, "create")
+        return Adoption(user, self._casting, self._services.ids, title)
+
+    async def adopt(self, user: User, record: Room, messages: Sequence[AddMessage]) -> None:
+        """Store a room that came from elsewhere, whole or not at all."""
+        await self._keep(
+            SaveUser(user), SaveRoom(record), AddMember(record.id, user.id), *messages
+        )
+
+    async def check_owned(self, user: User, more: int = 1) -> None:
+        """Refuse a user who would own more rooms than one may."""
         mine = [
             room for room in await self._asked(self.store.rooms(user.id)) if room.owner == user.id
         ]
-        if len(mine) >= self.settings.rooms_per_user:
+        if len(mine) + more > self.settings.rooms_per_user:
             raise TooMany(
-                f"You own {len(mine)} rooms already; delete one first.", code="too_many_rooms"
+                f"You own {len(mine)} rooms already, and may own {self.settings.rooms_per_user}.",
+                code="too_many_rooms",
             )
 
     async def rooms(self, user: User, *, archived: bool = False) -> list[Room]:

@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from hub.errors import HubError
-from hub.limits import Buckets, Kind, Limits, Rate
+from hub.limits import Buckets, Kind, Limits, Rate, network_of
 from hub.settings import Settings
 from hub.web.messages import Answer, Request
 from hub.web.refusals import refusal
@@ -29,7 +29,10 @@ _COSTS: Final[dict[tuple[str, str], Kind]] = {
     ("POST", "/api/session"): "login",
     ("POST", "/api/users"): "login",
     ("POST", "/api/password"): "login",
+    ("GET", "/api/oidc/start"): "login",
+    ("GET", "/api/oidc/callback"): "login",
     ("POST", "/api/rooms"): "room",
+    ("POST", "/api/import"): "room",
     ("POST", "/api/import"): "room",
     ("POST", "/api/game/start"): "room",
     ("POST", "/api/game/message"): "prompt",
@@ -72,11 +75,14 @@ class Gate:
 
     def refused(self, error: HubError, request: Request) -> Answer:
         """Return the answer to a request that is refused, and log who it was."""
-        where = address_of(request)
-        if self._lines.take(where) == 0:
-            path = request.raw_path.decode("ascii")  # the query may hold secrets
-            security.warning("refused %s: %s %s from %s", error.code, request.method, path, where)
+        path = request.raw_path.decode("ascii")
+        self.note(error, f"{request.method} {path}", address_of(request))
         return refusal(error, request)
+
+    def note(self, error: HubError, what: str, address: str) -> None:
+        """Log a refusal; `what` has no query, which may hold secrets."""
+        if self._lines.take(network_of(address) or address) == 0:
+            security.warning("refused %s: %s from %s", error.code, what, address)
 
     def _check(self, request: Request) -> None:
         host = _text(request, b"host")

@@ -1,6 +1,7 @@
 """The HTTP API: routes, and what each makes of the hub's answers. Contract: docs/protocol.md."""
 
 from collections.abc import Awaitable, Callable
+from math import ceil
 
 import msgspec
 from starlette.applications import Starlette
@@ -17,12 +18,14 @@ from hub.records import Answer, User, Visibility
 from hub.store.contract import StoreError
 from hub.web.account_routes import AccountApi
 from hub.web.bodies import json_response, read_body
-from hub.web.callers import SAFE, Callers
+from hub.web.callers import Callers, address_of
 from hub.web.entrance import Entrance
-from hub.web.export_routes import export
+from hub.web.export_routes import export, export_all
 from hub.web.game_routes import GameApi
+from hub.web.gate import Gate
+from hub.web.import_routes import PATH as IMPORT
+from hub.web.import_routes import ImportApi
 from hub.web.oidc_routes import OidcApi
-from hub.web.sessions import Doors
 from hub.web.token_routes import TokenApi
 
 _FOR_STRANGERS = (
@@ -50,11 +53,12 @@ class RoomChange(commands.Command, frozen=True):
 class Api:
     """The routes, over one hub."""
 
-    def __init__(self, hub: Hub, entrance: Entrance, doors: Doors) -> None:
+    def __init__(self, hub: Hub, entrance: Entrance, gate: Gate) -> None:
         self._hub = hub
         self._entrance = entrance
         self._callers = Callers(entrance)
-        self._doors = doors
+        self._gate = gate
+        self._imports = ImportApi(hub)
 
     def app(self) -> Starlette:
         """Return the ASGI app."""
@@ -87,6 +91,8 @@ class Api:
                     PATCH=self.update_room,
                     DELETE=self.delete_room,
                 ),
+                route("/api/export", GET=self.export_all),
+                route(IMPORT, POST=self.take_in),
                 route("/api/search", GET=self.search),
                 route("/api/rooms/{id}/messages", GET=self.messages),
                 route("/api/rooms/{id}/export", GET=self.export),
@@ -102,10 +108,7 @@ class Api:
 
     def _route(self, path: str, **methods: Callable[[Request], Awaitable[Response]]) -> Route:
         async def endpoint(request: Request) -> Response:
-            self._doors.check_host(request.headers.get("host"))
             method = "GET" if request.method == "HEAD" else request.method
-            if method not in SAFE:
-                self._doors.check_origin(request.headers.get("origin"), request.headers.get("host"))
             try:
                 if path not in _FOR_STRANGERS and not self._entrance.guests:
                     await self._callers.known(request)
@@ -115,14 +118,17 @@ class Api:
 
         return Route(path, endpoint, methods=list(methods))
 
-    async def _refused(self, _request: Request, error: Exception) -> Response:
+    async def _refused(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HubError)
+        if error.status in {401, 403, 429}:
+            what = f"{request.method} {request.scope['raw_path'].decode('ascii')}"
+            self._gate.note(error, what, address_of(request))
         body: dict[str, object] = {"error": str(error), "code": error.code}
         if error.code == "log_in":
             body["access"] = self._entrance.access
         response = json_response(body, error.status)
         if error.retry_after is not None or error.status in {429, 503}:
-            response.headers["retry-after"] = str(max(1, round(error.retry_after or 1)))
+            response.headers["retry-after"] = str(max(1, ceil(error.retry_after or 1)))
         return response
 
     async def _user(self, request: Request) -> User:
@@ -188,6 +194,14 @@ class Api:
     async def export(self, request: Request) -> Response:
         """Return a room as a file."""
         return await export(self._hub, await self._user(request), request)
+
+    async def export_all(self, request: Request) -> Response:
+        """Return all that is the user's as a file."""
+        return await export_all(self._hub, await self._user(request))
+
+    async def take_in(self, request: Request) -> Response:
+        """Make rooms of a file."""
+        return await self._imports.take(await self._user(request), request)
 
     # ── operations ───────────────────────────────────────────────────────────────────
 
