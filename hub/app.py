@@ -2,6 +2,7 @@
 
     serve
     ├── the store's writer                     (open_store)
+    ├── the ledger of what replies took        (open_ledger)
     ├── the models: the gateway's calls, and a llama.cpp of our own   (open_plan)
     ├── hub: pump, clock, heartbeat, saving, one task a room, which owns its turns
     ├── retention: removes what is too old, every day
@@ -25,7 +26,9 @@ import trio
 from attrs import evolve
 
 from hub.accounts import Accounts
+from hub.answers import open_answers
 from hub.hub import Hub
+from hub.ledger import open_ledger
 from hub.limits import Places, network_of
 from hub.oidc import Oidc
 from hub.passwords import Passwords
@@ -156,7 +159,11 @@ async def serving(settings: Settings, plan: Plan) -> AsyncIterator[str]:
     certificate = open_certificate(settings.tls_cert, settings.tls_key)
     make_data_folder(settings.data)
     listeners = await open_listeners(settings.host, settings.port)
-    async with open_store(settings.where) as store, open_plan(plan) as provider:
+    async with (
+        open_store(settings.where) as store,
+        open_ledger(store) as ledger,
+        open_plan(plan, ledger=ledger, cache=open_answers(store, plan.settings.cache)) as provider,
+    ):
         chance = random.Random()  # noqa: S311 - names and turns, no secrets
         hub = Hub(settings, store, provider, presets=presets, chance=chance)
         site = build_site(hub, settings, chance)

@@ -15,6 +15,7 @@ from hub.records import Answer, Visibility
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
 Text: TypeAlias = Annotated[str, Meta(max_length=1_000_000)]
 ShortText: TypeAlias = Annotated[str, Meta(max_length=10_000)]
+ModelName: TypeAlias = Annotated[str, Meta(max_length=200)]
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +33,7 @@ class LlmChatPrompt(Command, frozen=True):
     """Ask the model without room or history; the tokens come to this connection alone."""
 
     prompt: Text
+    model: ModelName | None = None
 
 
 class ListRooms(Command, frozen=True):
@@ -61,7 +63,7 @@ class NewCharacter(Command, frozen=True, rename={"klass": "class"}):
     talkativeness: Annotated[float, Meta(ge=0, le=1)] = 0.5
     muted: bool = False
     id: Id | None = None
-    model: Annotated[str, Meta(max_length=200)] | None = None
+    model: ModelName | None = None
 
 
 Cast: TypeAlias = list[Id | NewCharacter]
@@ -75,6 +77,7 @@ class CreateRoom(Command, frozen=True):
     characters: Cast | None = None
     visibility: Visibility | None = None
     answer: Answer | None = None
+    model: ModelName | None = None
 
 
 class JoinRoom(Command, frozen=True):
@@ -133,7 +136,7 @@ class SearchMessages(Command, frozen=True):
 
 
 class UpdateRoom(Command, frozen=True):
-    """Change a room's settings; what is left out stays."""
+    """Change a room's settings; what is left out stays. A `model` of null is the usual one."""
 
     room: Id
     title: ShortText | None = None
@@ -141,6 +144,7 @@ class UpdateRoom(Command, frozen=True):
     characters: Cast | None = None
     visibility: Visibility | None = None
     answer: Answer | None = None
+    model: ModelName | msgspec.UnsetType | None = msgspec.UNSET
     archived: bool | None = None
 
 

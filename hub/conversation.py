@@ -8,12 +8,13 @@ from hub.client import Client
 from hub.errors import BadRequest, Close, HubError, TooMany
 from hub.hub import Hub
 from hub.limits import Kind
+from hub.models import picked
 from hub.records import User
 from hub.rights import RoomAction
 from hub.room import now
 from hub.text import sound
 from hub.wire import tuples
-from llm.provider import Answering, ChatMessage, ModelError, Request
+from llm.provider import Answering, ChatMessage, ModelError, Request, is_demo, names_of
 
 # What is done in a room that one is in, and the right that it takes.
 _ROOM_COMMANDS: dict[type[commands.Command], RoomAction] = {
@@ -50,7 +51,7 @@ class TupleConversation:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._prompts: list[tuple[str, str | None]] = []
+        self._prompts: list[tuple[commands.LlmChatPrompt, str | None]] = []
         self._prompting = False
 
     def begin(self, client: Client) -> None:
@@ -77,6 +78,7 @@ class TupleConversation:
                         "provider": provider.name,
                         "model": provider.model,
                         "demo": provider.demo,
+                        "models": names_of(provider),
                     },
                 },
             )
@@ -120,7 +122,7 @@ class TupleConversation:
                 client.send(tuples.answer(call.method, result, call.id))
 
         if isinstance(call.command, commands.LlmChatPrompt):
-            self._queue_prompt(client, call.command.prompt, call.id)
+            self._queue_prompt(client, call.command, call.id)
         elif type(call.command) in _ROOM_COMMANDS:
             await self._in_a_room(client, call.command, answer)
         elif isinstance(call.command, _MANAGING):
@@ -184,15 +186,16 @@ class TupleConversation:
 
     # ── the prompt without a room ────────────────────────────────────────────────────
 
-    def _queue_prompt(self, client: Client, prompt: str, id: str | None) -> None:
+    def _queue_prompt(self, client: Client, asked: commands.LlmChatPrompt, id: str | None) -> None:
         # One after the other: its tokens carry no id, so two replies must not mix.
-        if not prompt.strip():
+        if not asked.prompt.strip():
             raise BadRequest("A prompt must not be empty.", code="empty")
-        if len(prompt) > self._hub.settings.text_chars:
+        picked(asked.model, self._hub.provider)
+        if len(asked.prompt) > self._hub.settings.text_chars:
             raise BadRequest("This prompt is too long.", code="too_long")
         if len(self._prompts) >= self._hub.settings.prompts_waiting:
             raise TooMany("Wait for the answers to your earlier prompts.", code="too_many_prompts")
-        self._prompts.append((prompt, id))
+        self._prompts.append((asked, id))
         if not self._prompting:
             self._prompting = True
             client.start(partial(self._answer_prompts, client))
@@ -200,18 +203,20 @@ class TupleConversation:
     async def _answer_prompts(self, client: Client) -> None:
         try:
             while self._prompts:
-                prompt, id = self._prompts.pop(0)
-                await self._answer_prompt(client, prompt, id)
+                asked, id = self._prompts.pop(0)
+                await self._answer_prompt(client, asked, id)
         finally:
             self._prompting = False
 
-    async def _answer_prompt(self, client: Client, prompt: str, id: str | None) -> None:
+    async def _answer_prompt(
+        self, client: Client, asked: commands.LlmChatPrompt, id: str | None
+    ) -> None:
         # In the client's nursery: closing the connection closes the model's response.
         parts: list[str] = []
         end: dict[str, object] = {"status": "done"}
-        demo = self._hub.provider.demo
+        demo = is_demo(self._hub.provider, asked.model)
         try:
-            async with self._hub.provider.stream(self._request(client, prompt)) as items:
+            async with self._hub.provider.stream(self._request(client, asked)) as items:
                 async for item in items:
                     if isinstance(item, Answering):
                         demo = item.demo
@@ -227,10 +232,11 @@ class TupleConversation:
         if id is not None:
             client.send(tuples.answer("llm_chat_prompt", {"text": "".join(parts), **end}, id))
 
-    def _request(self, client: Client, prompt: str) -> Request:
+    def _request(self, client: Client, asked: commands.LlmChatPrompt) -> Request:
         settings = self._hub.settings
         return Request(
-            messages=(ChatMessage("user", prompt),),
+            messages=(ChatMessage("user", asked.prompt),),
+            model=asked.model,
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             asker=client.user.id,

@@ -31,6 +31,7 @@ from hub.events import RoomRemoved
 from hub.ids import Ids, secret_id
 from hub.log import Log
 from hub.markup import dressed
+from hub.models import picked
 from hub.names import clean
 from hub.people import People
 from hub.presets import Presets
@@ -319,6 +320,7 @@ class Hub:
             cast=casting.plain() if wanted is None else casting.cast(wanted),
             visibility=visibility,
             answer=command.answer or "all",
+            model=picked(command.model, self.provider),
             owner=user.id,
             invite=secret_id() if visibility == "link" else None,
             pace=self.settings.pace,
@@ -403,6 +405,8 @@ class Hub:
             changed["cast"] = self._casting.cast(command.characters, room.record.cast)
         if command.answer is not None:
             changed["answer"] = command.answer
+        if command.model is not msgspec.UNSET:
+            changed["model"] = picked(command.model, self.provider)
         if command.archived is not None:
             if command.archived and room.id == LOBBY:
                 raise Forbidden("The lobby stays.")

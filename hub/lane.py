@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import trio
-from attrs import define
+from attrs import define, evolve
 
 from hub.awaited import Awaited
 from hub.events import TurnChanged
 from hub.markup import render_apart
+from hub.models import model_of
 from hub.persona import persona
 from hub.records import Character, Ending, Message, Usage
 from hub.reply import Reply
@@ -87,7 +88,7 @@ class Lane:
             status="running",
             usage=None,
             error=None,
-            demo=self._room.services.provider.demo,
+            demo=self._room.begins_as_demo(character),
             swipes=[*(old.swipes or []), *([old.text] if old.text else [])],
         )
         self._room.remove(old.id, self.to)
@@ -228,7 +229,7 @@ class Lane:
         prompt = assemble(persona(character), scene, budget=budget)
         request = llm.Request(
             messages=prompt.messages,
-            model=character.model,
+            model=model_of(room.record, character, services.provider),
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             stop=prompt.stop,
@@ -242,6 +243,7 @@ class Lane:
         self, request: llm.Request, reply: Reply, guard: SpeakerGuard
     ) -> llm.Usage | None:
         queued = False
+        model = ""
         async with self._room.services.provider.stream(request) as items:
             async for item in items:
                 if isinstance(item, str):
@@ -252,13 +254,15 @@ class Lane:
                     self._show("queued", item.position)
                     queued = True
                 elif isinstance(item, llm.Answering):
+                    model = item.model
                     if queued:
                         self._show("running")
                     if item.demo and not reply.final.demo:
                         await reply.mark_as_demo(self._room.services.ids.new())
                 elif isinstance(item, llm.Usage):
                     reply.add(guard.finish())
-                    return item
+                    # By its owner's name for it: what it calls itself may be the path of a file.
+                    return evolve(item, model=model or item.model)
         reply.add(guard.finish())
         return None
 

@@ -202,6 +202,7 @@ class Room(Record, frozen=True, omit_defaults=False):
         game: it was made by the object dialect, whose clients know it as a game.
         active: a game that was ended is not.
         archived: hidden from lists, still there.
+        model: the model that answers, by its owner's name for it; None is the usual one.
         banned: ids of users who may not come in; clients are not told.
 
     """
@@ -219,4 +220,5 @@ class Room(Record, frozen=True, omit_defaults=False):
     archived: bool = False
     pace: int = 0
     at: str = ""
+    model: str | None = None
     banned: list[str] | msgspec.UnsetType = msgspec.UNSET

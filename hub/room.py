@@ -33,13 +33,14 @@ from hub.ids import Ids
 from hub.lane import Lane
 from hub.log import Log
 from hub.markup import render, render_apart
+from hub.models import model_of
 from hub.records import Author, Character, Member, Message, Room, User
 from hub.reply import Reply
 from hub.rollup import Rollup
 from hub.settings import Settings
 from hub.store.contract import AddMessage, Outcome, RemoveMessage, SaveRoom, Store, StoreError
 from hub.transcript import Transcript
-from llm.provider import Provider
+from llm.provider import Provider, is_demo
 
 logger = logging.getLogger(__name__)
 
@@ -396,11 +397,16 @@ class LiveRoom:
             html="",
             at=now(),
             status="running",
-            demo=self.services.provider.demo,
+            demo=self.begins_as_demo(character),
             private=to is not None,
             reply_to=reply_to,
         )
         return self.begin(message, to, besides=besides)
+
+    def begins_as_demo(self, character: Character) -> bool:
+        """Whether a character's replies are made up, as far as one knows before they come."""
+        provider = self.services.provider
+        return is_demo(provider, model_of(self.record, character, provider))
 
     def begin(self, message: Message, to: str | None, *, besides: Client | None = None) -> Reply:
         """Begin a reply with a message that has been made for it; see `new_reply`."""

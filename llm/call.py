@@ -53,6 +53,7 @@ class Model:
         context: tokens of prompt and reply together, if that is known.
         stands_in: may answer for another one that is down.
         by_name: the provider holds more models than this one, and a request may name any.
+        offered: people may pick it; else it only stands in for others.
 
     """
 
@@ -63,6 +64,7 @@ class Model:
     context: int | None = None
     stands_in: bool = True
     by_name: bool = False
+    offered: bool = True
 
 
 @frozen

@@ -50,6 +50,7 @@ from llm.transport import Kind
 FILE = "hubbub.toml"
 PROVIDERS = ("openai", "anthropic", "llamacpp", "local", "demo")
 MOST_BYTES = 1 << 20  # of the file; a hundred models take twenty thousand
+MOST_NAME = 60  # characters: it stands in a menu
 
 # Calls at once where the owner says nothing. A llama.cpp answers four at once by default,
 # and has its own queue for more, which would know nothing of askers.
@@ -182,7 +183,7 @@ def with_fallback(models: list[Model], fallback: Provider) -> list[Model]:
     """Put the demo at the end of the list, unless it is there already."""
     if any(model.provider.demo for model in models):
         return models
-    return [*models, Model(fallback.model, fallback)]
+    return [*models, Model(fallback.model, fallback, offered=False)]
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────
@@ -206,6 +207,8 @@ def _entry(values: dict[str, Any], number: int) -> Entry:
     table.end()
     if not entry.name:
         raise SetupError(f"{table.where} needs a name.")
+    if len(entry.name) > MOST_NAME or not entry.name.isprintable():
+        raise SetupError(f"A model's name is one line of at most {MOST_NAME} characters.")
     if entry.provider not in PROVIDERS and ":" not in entry.provider:
         known = ", ".join(PROVIDERS)
         raise SetupError(f"{table.where}: provider must be one of {known}, or module:function.")

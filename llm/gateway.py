@@ -115,6 +115,16 @@ class Gateway:
         return tuple(backend.model for backend in self._backends.values())
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Those that people may pick from; what only stands in is not among them."""
+        return tuple(model.name for model in self.models if model.offered)
+
+    @property
+    def demos(self) -> frozenset[str]:
+        """See `llm.provider.Several`."""
+        return frozenset(model.name for model in self.models if model.provider.demo)
+
+    @property
     def calls(self) -> int:
         """How many calls are under way, those that wait included."""
         return len(self._running)

@@ -15,7 +15,7 @@ Who reads the items passes over kinds that it does not know.
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from attrs import evolve, field, frozen
 
@@ -161,6 +161,31 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Give back connections and child processes; idempotent."""
+
+
+@runtime_checkable
+class Several(Protocol):
+    """What a provider over several models has besides."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models that a request may name; the first answers where it names none."""
+
+    @property
+    def demos(self) -> frozenset[str]:
+        """Those of them whose replies are made up."""
+
+
+def names_of(provider: Provider) -> tuple[str, ...]:
+    """Return the names of the models that people may pick from, the usual one first."""
+    return provider.names if isinstance(provider, Several) else (provider.model,)
+
+
+def is_demo(provider: Provider, name: str | None) -> bool:
+    """Whether the replies of the model with this name, or of the usual one, are made up."""
+    if name is not None and isinstance(provider, Several):
+        return name in provider.demos
+    return provider.demo
 
 
 Fault: TypeAlias = Literal[

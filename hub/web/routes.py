@@ -47,6 +47,7 @@ class RoomChange(commands.Command, frozen=True):
     characters: commands.Cast | None = None
     visibility: Visibility | None = None
     answer: Answer | None = None
+    model: commands.ModelName | msgspec.UnsetType | None = msgspec.UNSET
     archived: bool | None = None
 
 
