@@ -108,16 +108,21 @@ class Buckets:
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def take(self, key: Hashable, cost: float = 1.0) -> float:
+    def take(self, key: Hashable, cost: float = 1.0, now: float | None = None) -> float:
         """Take `cost` tokens; returns 0, or the seconds until there will be so many.
 
-        What costs more than a bucket holds takes all that is in a full one.
+        What costs more than a bucket holds takes all that is in a full one. Who has looked at
+        the clock already passes `now`.
         """
         if not self._limit:
             return 0.0
-        now = self._clock()
+        if now is None:
+            now = self._clock()
         full_at = self._full_at.get(key, now)
-        full_at = max(full_at, now) + min(cost * self._interval, self._depth)
+        if full_at < now:
+            full_at = now
+        price = cost * self._interval
+        full_at += min(self._depth, price)
         wait = full_at - now - self._depth
         if wait > _ROUNDING * self._interval:
             return wait
@@ -155,8 +160,9 @@ class Allowance:
 
         """
         of_user, of_address = self._limits.buckets[kind]
+        now = self._limits.clock()
         # The user first: what one user is refused must not count against the others there.
-        wait = of_user.take(self._user, cost) or of_address.take(self._address, cost)
+        wait = of_user.take(self._user, cost, now) or of_address.take(self._address, cost, now)
         if wait:
             raise too_fast(kind, wait)
 
@@ -211,6 +217,7 @@ class Limits:
             )
             for kind in get_args(Kind)
         }
+        self.clock: Final = clock
         self.places: Final = Places(sockets), Places(sockets * crowd)
 
     def allowance(self, user: str, address: str) -> Allowance | None:

@@ -232,3 +232,34 @@ async def test_what_is_refused_is_logged_without_secrets(
     assert lines[-1] == "refused host: GET /api/%0aevil from 203.0.113.6"
     assert len(lines) < 40
     assert "SECRET" not in caplog.text
+
+
+async def test_what_the_api_refuses_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "hub.security"):
+        async with proxied() as running:
+            await running.http.get("/api/session", headers=told(5))
+            refused = await running.http.post(
+                "/api/rooms?invite=SECRET", json={"title": "SECRET"}, headers=told(5)
+            )
+            assert refused.json()["code"] == "csrf"
+    assert "refused csrf: POST /api/rooms from 203.0.113.5" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+async def test_a_limit_that_a_socket_meets_is_logged_now_and_then(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "hub.security"):
+        async with proxied(limit_prompts=Rate("1/day")) as running:
+            async with running.connect(headers=coming_from(5)) as ada:
+                await ada.call("join_room", room="lobby")
+                for _ in range(10):
+                    await ada.send("send_prompt", {"room": "lobby", "text": "SECRET", "txn": "1"})
+                await ada.call("ping")
+                assert caplog.text.count("limit of prompts") == 1
+                assert f"user {ada.user['id']} at 203.0.113.5" in caplog.text
+                await trio.sleep(11)
+                await ada.send("send_prompt", {"room": "lobby", "text": "SECRET", "txn": "2"})
+                await ada.call("ping")
+                assert caplog.text.count("limit of prompts") == 2
+    assert "SECRET" not in caplog.text

@@ -175,6 +175,51 @@ async def test_a_session_through_nginx(nginx: str, tmp_path: Path) -> None:
             await alice.call("ping")
 
 
+async def test_who_asks_is_known_behind_nginx(nginx: str, tmp_path: Path) -> None:
+    settings = {"HUBBUB_HOSTS": NAME, "HUBBUB_LIMIT_REQUESTS": "1/day", "HUBBUB_LIMIT_CROWD": "1"}
+    async with (
+        started(
+            "--port", "0", folder=tmp_path, HUBBUB_TRUSTED_PROXIES="127.0.0.1", **settings
+        ) as hubbub,
+        proxied(nginx, hubbub, tmp_path) as (port, trusting),
+        httpx.AsyncClient(verify=trusting, trust_env=False, timeout=PATIENCE) as http,
+    ):
+
+        async def ask(client: str) -> httpx.Response:
+            # The test asks from 127.0.0.1, which is trusted here as another proxy would be.
+            return await http.get(
+                f"https://127.0.0.1:{port}/api/characters",
+                headers={"host": f"{NAME}:{port}", "x-forwarded-for": client},
+                extensions={"sni_hostname": NAME},
+            )
+
+        first = await ask("203.0.113.5")
+        assert first.status_code == 200
+        assert first.headers["strict-transport-security"] == "max-age=31536000"
+        refused = await ask("203.0.113.66, 203.0.113.5")
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) > 80_000
+        assert (await ask("203.0.113.6")).status_code == 200
+        assert "refused too_fast: GET /api/characters from 203.0.113.5" in hubbub.log
+
+
+async def test_a_proxy_that_is_not_named_is_told_of(nginx: str, tmp_path: Path) -> None:
+    async with (
+        started("--port", "0", folder=tmp_path, HUBBUB_HOSTS=NAME) as hubbub,
+        proxied(nginx, hubbub, tmp_path) as (port, trusting),
+        httpx.AsyncClient(verify=trusting, trust_env=False, timeout=PATIENCE) as http,
+    ):
+        for _ in range(3):
+            answer = await http.get(
+                f"https://127.0.0.1:{port}/api/session",
+                headers={"host": f"{NAME}:{port}", "x-forwarded-for": "203.0.113.5"},
+                extensions={"sni_hostname": NAME},
+            )
+            assert answer.status_code == 200
+            assert "strict-transport-security" not in answer.headers
+        assert hubbub.log.count("until HUBBUB_TRUSTED_PROXIES names it") == 1
+
+
 async def test_other_names_and_other_sites_are_kept_out(nginx: str, tmp_path: Path) -> None:
     async with (
         started("--port", "0", folder=tmp_path, HUBBUB_HOSTS=NAME) as hubbub,

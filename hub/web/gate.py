@@ -33,7 +33,6 @@ _COSTS: Final[dict[tuple[str, str], Kind]] = {
     ("GET", "/api/oidc/callback"): "login",
     ("POST", "/api/rooms"): "room",
     ("POST", "/api/import"): "room",
-    ("POST", "/api/import"): "room",
     ("POST", "/api/game/start"): "room",
     ("POST", "/api/game/message"): "prompt",
 }
