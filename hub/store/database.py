@@ -3,7 +3,8 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import ClassVar
 
 from sqlalchemy import Connection, Engine, text
@@ -18,13 +19,19 @@ from hub.store.words import Query
 READERS = 4
 """Threads that read: enough that one long search does not hold up the others."""
 
+OLDER = "The Hubbub that is using this database is older than this program: restart it first."
+
 NOT_OURS = "This is not a Hubbub database, or it is damaged."
 
 
 class Database(ABC):
     """A database, used by one writing thread and `READERS` reading ones.
 
+    One process is the hub and keeps other hubs away. A process `beside` it may read and write
+    as well; transactions take turns.
+
     Attributes:
+        beside: this process is not the hub.
         found: the part of a SELECT that finds messages `m` by `:match`, from FROM on.
         found_n: what `messages.n` is called in it, where it is to be compared and ordered.
 
@@ -33,13 +40,14 @@ class Database(ABC):
     found: ClassVar[str]
     found_n: ClassVar[str]
 
-    def __init__(self, writer: Engine, readers: Engine) -> None:
+    def __init__(self, writer: Engine, readers: Engine, *, beside: bool = False) -> None:
+        self.beside = beside
         self._writer = writer
         self._readers = readers
         self._tick = 0
 
     def open(self) -> None:
-        """Make sure that nobody else writes here, and bring the tables up to date.
+        """Make sure that no other hub is here, and bring the tables up to date.
 
         Raises:
             StoreError: this cannot be used.
@@ -47,11 +55,22 @@ class Database(ABC):
         """
         with self.writing() as connection:
             self.check(connection)
-            migrate(connection)
+            migrate(
+                connection, alone=partial(self.alone, connection) if self.beside else nullcontext
+            )
             self._tick = connection.scalar(text("SELECT max(written) FROM rooms")) or 0
 
     def check(self, connection: Connection) -> None:  # noqa: B027 - most have nothing to check
         """Refuse a database that is set up wrongly."""
+
+    @abstractmethod
+    def alone(self, connection: Connection) -> AbstractContextManager[object]:
+        """Keep hubs away from the tables, until the block or the transaction ends.
+
+        Raises:
+            StoreError: one is here.
+
+        """
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

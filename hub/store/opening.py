@@ -24,7 +24,7 @@ CLOSE_SECONDS = 5.0
 
 @asynccontextmanager
 async def open_store(
-    where: str | Path, *, synchronous: Synchronous = "FULL"
+    where: str | Path, *, synchronous: Synchronous = "FULL", beside: bool = False
 ) -> AsyncIterator[Store]:
     """Open a store, and close it when the block is left, with all that was submitted stored.
 
@@ -32,6 +32,7 @@ async def open_store(
         where: the path of an SQLite file, `sqlite:///PATH`, `postgresql://USER@HOST/DATABASE`,
             or `memory:`.
         synchronous: of SQLite; `NORMAL` is faster, and a power cut may take the last seconds.
+        beside: another process is the hub, or may be; leave its running replies alone.
 
     Raises:
         StoreError: it cannot be opened; the text says what to do.
@@ -44,7 +45,7 @@ async def open_store(
         finally:
             await memory.aclose()
         return
-    database = choose(where, synchronous=synchronous)
+    database = choose(where, synchronous=synchronous, beside=beside)
     try:
         # Not abandoned when cancelled: a server has its own time limits, a file needs none.
         await trio.to_thread.run_sync(open_database, database)
@@ -72,7 +73,9 @@ async def _written_by(writer: Writer) -> AsyncIterator[Writer]:
         raise
 
 
-def choose(where: str | Path, *, synchronous: Synchronous = "FULL") -> Database:
+def choose(
+    where: str | Path, *, synchronous: Synchronous = "FULL", beside: bool = False
+) -> Database:
     """Find the database that a path or URL means, without touching it.
 
     Raises:
@@ -80,26 +83,27 @@ def choose(where: str | Path, *, synchronous: Synchronous = "FULL") -> Database:
 
     """
     if isinstance(where, Path) or "://" not in where:
-        return SQLite(Path(where), synchronous)
+        return SQLite(Path(where), synchronous, beside=beside)
     scheme = where.split("://", 1)[0]
     try:
         url = make_url(where)
     except (ArgumentError, ValueError):
         raise StoreError(f"This is not the address of a database: {scheme}://...") from None
     if scheme == "sqlite" and url.database:
-        return SQLite(Path(url.database), synchronous)
+        return SQLite(Path(url.database), synchronous, beside=beside)
     if scheme in ("postgresql", "postgres", "postgresql+psycopg"):
-        return _postgresql(where)
+        return _postgresql(where, beside=beside)
     raise StoreError(
         f"Hubbub cannot use a {scheme}:// database; it knows postgresql:// and sqlite:///PATH."
     )
 
 
-def _postgresql(where: str) -> Database:
+def _postgresql(where: str, *, beside: bool) -> Database:
     try:
         from hub.store.postgresql import PostgreSQL  # noqa: PLC0415 - needs an extra
 
-        return PostgreSQL(make_url(where.replace("postgres://", "postgresql://", 1)))
+        url = make_url(where.replace("postgres://", "postgresql://", 1))
+        return PostgreSQL(url, beside=beside)
     except ImportError:
         raise StoreError(
             "PostgreSQL needs one more package: pip install 'hubbub[postgresql]'."
@@ -107,7 +111,7 @@ def _postgresql(where: str) -> Database:
 
 
 def open_database(database: Database) -> None:
-    """Open a database for writing, and end the replies that were left running.
+    """Open a database for writing; the hub also ends the replies that were left running.
 
     Raises:
         StoreError: it cannot be opened.
@@ -115,5 +119,6 @@ def open_database(database: Database) -> None:
     """
     with database.explained():
         database.open()
-        with database.writing() as connection:
-            interrupt(database, connection)
+        if not database.beside:
+            with database.writing() as connection:
+                interrupt(database, connection)

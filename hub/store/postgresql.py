@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from hub.store.contract import StoreError
-from hub.store.database import READERS, Database
+from hub.store.database import OLDER, READERS, Database
 from hub.store.rows import Row
 from hub.store.words import Query
 
@@ -30,6 +30,10 @@ LOCK_SECONDS = 5.0
 
 LOCK_KEY = 0x687562627562  # "hubbub"
 
+TURN_KEY = LOCK_KEY + 1
+"""The lock of whoever writes, for one transaction: as in SQLite, one at a time. `messages.n`
+counts on it, and two that change the same rows could block each other."""
+
 UNREACHABLE = "The database cannot be reached, or does not let us in."
 
 _TROUBLES = {
@@ -42,6 +46,7 @@ _TROUBLES = {
     "25006": "The database may only be read.",
     "57014": "The database takes too long.",
 }
+_AHEAD = "22023"  # of txid_status: no transaction has had this number yet
 _ABOUT_DATA = ("22", "23", "54")  # data exception, constraint violation, limit exceeded
 
 
@@ -51,9 +56,9 @@ class PostgreSQL(Database):
     found: ClassVar[str] = "FROM messages AS m WHERE m.words @@ CAST(:match AS tsquery)"
     found_n: ClassVar[str] = "m.n"
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, beside: bool = False) -> None:
         url = url.set(drivername="postgresql+psycopg")
-        super().__init__(_writer(url), _readers(url))
+        super().__init__(_writer(url, beside=beside), _readers(url), beside=beside)
 
     def check(self, connection: Connection) -> None:
         """See `Database.check`."""
@@ -61,14 +66,20 @@ class PostgreSQL(Database):
         if encoding != "UTF8":
             raise StoreError(f"The database is encoded in {encoding}; Hubbub needs UTF8.")
 
+    def alone(self, connection: Connection) -> AbstractContextManager[object]:
+        """See `Database.alone`. The lock ends with the transaction."""
+        if not connection.scalar(_NO_HUB, {"key": LOCK_KEY}):
+            raise StoreError(OLDER)
+        return nullcontext()
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """One transaction. If the server is lost in COMMIT it is asked, once it is back."""
         with self._writer.connect() as connection:
             transaction = connection.begin()
             try:
+                number = connection.scalar(_BEGIN, {"key": TURN_KEY})
                 yield connection
-                number = connection.scalar(text("SELECT txid_current()"))
             except BaseException:
                 transaction.rollback()
                 raise
@@ -89,8 +100,10 @@ class PostgreSQL(Database):
             try:
                 with self.reading() as connection:
                     status = connection.scalar(_STATUS, {"number": number})
-            except DBAPIError:
-                status = "in progress"
+            except DBAPIError as error:
+                # A server that crashed gives a number again if nothing of it was on its disk.
+                ahead = getattr(error.orig, "sqlstate", None) == _AHEAD
+                status = "aborted" if ahead else "in progress"
             if status != "in progress":
                 return bool(status == "committed")
             time.sleep(0.1)
@@ -135,9 +148,10 @@ def _without_state(error: DBAPIError) -> str | None:
     return UNREACHABLE if lost else None
 
 
-def _writer(url: URL) -> Engine:
+def _writer(url: URL, *, beside: bool) -> Engine:
     engine = _engine(url, size=1, statement_ms=WRITE_MS)
-    event.listen(engine, "connect", lambda connection, _: _take_lock(connection))
+    if not beside:
+        event.listen(engine, "connect", lambda connection, _: _take_lock(connection))
     return engine
 
 
@@ -179,6 +193,8 @@ def _take_lock(connection: Any) -> None:
     connection.commit()
 
 
+_BEGIN = text("SELECT txid_current(), pg_advisory_xact_lock(:key)")
+_NO_HUB = text("SELECT pg_try_advisory_xact_lock(:key)")
 _STATUS = text("SELECT txid_status(:number)")
 _INSERT = text(
     "INSERT INTO messages (n, id, room, author, to_user, txn, status, at, data, words)"

@@ -10,6 +10,7 @@ The row `accounts` of `meta` counts the changes of accounts.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 from sqlalchemy import Connection, text
@@ -117,8 +118,18 @@ def _run(connection: Connection, script: str) -> None:
 MIGRATIONS: Sequence[Migration] = (_first, _second)
 
 
-def migrate(connection: Connection, steps: Sequence[Migration] = MIGRATIONS) -> None:
+def migrate(
+    connection: Connection,
+    steps: Sequence[Migration] = MIGRATIONS,
+    *,
+    alone: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> None:
     """Bring the tables to the newest version.
+
+    Args:
+        connection: in a transaction.
+        steps: all that there are.
+        alone: keeps hubs away while there is something to do.
 
     Raises:
         StoreError: a newer program has been here.
@@ -133,9 +144,11 @@ def migrate(connection: Connection, steps: Sequence[Migration] = MIGRATIONS) -> 
             f"This database was written by a newer Hubbub (version {version} of the tables,"
             f" this program knows {len(steps)}). Use the newer program, or restore a backup."
         )
-    for step in steps[version:]:
-        step(connection)
-    connection.execute(_SET_VERSION, {"version": str(len(steps))})
+    if version < len(steps):
+        with alone():
+            for step in steps[version:]:
+                step(connection)
+            connection.execute(_SET_VERSION, {"version": str(len(steps))})
 
 
 def version_of(connection: Connection) -> int:

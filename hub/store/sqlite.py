@@ -2,7 +2,8 @@
 
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -11,15 +12,19 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from hub.store.contract import StoreError
-from hub.store.database import READERS, Database
+from hub.store.database import OLDER, READERS, Database
 from hub.store.rows import Row
 from hub.store.words import Query
 
 Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 
 BUSY_SECONDS = 5.0
-"""Waiting for another program that writes (a backup tool, a shell). The hub itself never does:
-it has one writer, and readers do not block it."""
+"""Waiting for another program that writes (a command of the owner's, a backup tool, a shell).
+The hub never waits for itself: it has one writer, and readers do not block it."""
+
+BESIDE_SECONDS = 30.0
+"""Waiting beside a hub: SQLite asks ten times a second and nobody queues, so that a busy hub's
+transactions, one upon another, leave a gap only now and then."""
 
 WAL_BYTES = 64 * 1024 * 1024
 """Size to which the write-ahead log is cut back after a long read has made it grow."""
@@ -49,10 +54,12 @@ class SQLite(Database):
     )
     found_n: ClassVar[str] = "f.rowid"
 
-    def __init__(self, path: Path, synchronous: Synchronous = "FULL") -> None:
+    def __init__(
+        self, path: Path, synchronous: Synchronous = "FULL", *, beside: bool = False
+    ) -> None:
         self.path = path
         self._lock: Lock | None = None
-        super().__init__(_writer(path, synchronous), _readers(path))
+        super().__init__(_writer(path, synchronous, beside=beside), _readers(path), beside=beside)
 
     def open(self) -> None:
         """See `Database.open`."""
@@ -62,8 +69,21 @@ class SQLite(Database):
             raise StoreError(
                 f"The folder {self.path.parent} cannot be made: {error.strerror}."
             ) from None
-        self._lock = Lock(self.path)
+        if not self.beside:
+            self._lock = Lock(self.path)
         super().open()
+
+    @contextmanager
+    def alone(self, connection: Connection) -> Iterator[None]:  # noqa: ARG002 - a file's lock
+        """See `Database.alone`."""
+        try:
+            lock = Lock(self.path)
+        except StoreError:
+            raise StoreError(OLDER) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def close(self) -> None:
         """See `Database.close`."""
@@ -136,8 +156,8 @@ class Lock:
         os.close(self._file)
 
 
-def _writer(path: Path, synchronous: Synchronous) -> Engine:
-    engine = _engine(path, size=1)
+def _writer(path: Path, synchronous: Synchronous, *, beside: bool) -> Engine:
+    engine = _engine(path, size=1, busy=BESIDE_SECONDS if beside else BUSY_SECONDS)
 
     def connected(connection: Any, _record: object) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -158,7 +178,7 @@ def _readers(path: Path) -> Engine:
     return engine
 
 
-def _engine(path: Path, *, size: int) -> Engine:
+def _engine(path: Path, *, size: int, busy: float = BUSY_SECONDS) -> Engine:
     return create_engine(
         URL.create("sqlite", database=str(path)),
         poolclass=QueuePool,
@@ -166,7 +186,7 @@ def _engine(path: Path, *, size: int) -> Engine:
         max_overflow=0,
         hide_parameters=True,  # what people write is not for the log
         # Transactions begin where we say so, not where the sqlite3 module guesses.
-        connect_args={"isolation_level": None, "timeout": BUSY_SECONDS, "check_same_thread": False},
+        connect_args={"isolation_level": None, "timeout": busy, "check_same_thread": False},
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import make_url, text
 from hub.records import Message
 from hub.store.contract import AddMessage, Outcome, SaveRoom, Store, StoreError
 from hub.store.opening import choose, open_store
+from hub.store.postgresql import PostgreSQL
 from tests.postgres import Server, postgres  # noqa: F401 - a fixture
 from tests.store.making import message, room
 
@@ -200,6 +201,19 @@ async def test_a_commit_in_doubt_is_settled_by_asking(
         assert not cutter.armed
         again = message()
         assert await store.commit(AddMessage(again)) == again
+
+
+@pytest.mark.postgresql
+def test_a_transaction_that_a_crash_has_wiped_out_was_not_committed(
+    postgres: Server,  # noqa: F811
+) -> None:
+    """The server lost its number too, and says that it is in the future: no doubt is left."""
+    database = PostgreSQL(make_url(postgres.new_database()))
+    with database.writing() as connection:
+        number = connection.scalar(text("SELECT txid_current()"))
+    assert database._was_committed(number)
+    assert not database._was_committed(number + 1_000)
+    database.close()
 
 
 @pytest.mark.postgresql

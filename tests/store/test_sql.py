@@ -86,7 +86,7 @@ async def test_an_older_database_goes_through_the_steps_it_lacks(
         connection.exec_driver_sql("ALTER TABLE rooms ADD COLUMN colour TEXT")
 
     steps = (*schema.MIGRATIONS, second)
-    monkeypatch.setattr("hub.store.database.migrate", lambda c: schema.migrate(c, steps))
+    monkeypatch.setattr("hub.store.database.migrate", lambda c, **_: schema.migrate(c, steps))
     for _ in range(2):
         async with open_store(where) as store:
             assert await store.message("den", kept.id) == (kept, None)
@@ -107,7 +107,7 @@ async def test_a_step_that_fails_changes_nothing(
 
     steps = (*schema.MIGRATIONS, broken)
     with monkeypatch.context() as patch:
-        patch.setattr("hub.store.database.migrate", lambda c: schema.migrate(c, steps))
+        patch.setattr("hub.store.database.migrate", lambda c, **_: schema.migrate(c, steps))
         await refused(where)
     async with open_store(where) as store:
         await store.commit(SaveRoom(room()))
