@@ -287,6 +287,7 @@ class _Reply:
             more = chunk != b""
             if text := self.stops.feed(self._text(chunk)):
                 self._mark_first()
+                self._extend()  # for the reader's work; in `_chunk` again, for the model's
                 yield text
             if self._error is not None and not self.reading.complete:
                 raise self._error
@@ -310,6 +311,7 @@ class _Reply:
             if self.reading.complete:
                 return await self._last_chunk()
             if self._alive:
+                self._alive = False
                 self._extend()
             return await anext(self.chunks)
         except StopAsyncIteration:
@@ -321,7 +323,6 @@ class _Reply:
 
     def _extend(self) -> None:
         """Move the deadline on, not for each token but when it has come nearer by `SLACK`."""
-        self._alive = False
         needed = trio.current_time() + self.upstream.timeouts.between
         if not needed <= self.patience.deadline <= needed + SLACK:
             self.patience.deadline = needed + SLACK

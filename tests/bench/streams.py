@@ -91,6 +91,8 @@ def hub(bench: Lab, kind: str, seconds: float) -> Cost:
             server.child, lambda: int(reader.ask("count", "delivered")["delivered"]), seconds
         )
         check(finish(reader, seconds + 30))
+        if made(source.child) < STREAMS * tokens:
+            raise BenchError("several clients were given the same stream")
         return cost
 
 
