@@ -107,8 +107,8 @@ class Settings:
     )
     http_transport: str = _setting(
         "fast",
-        "what carries requests to models: fast, our own, or stock, that of httpx, which costs "
-        "twice as much for each token; behind a proxy it is always stock",
+        "what carries requests to models: fast, our own, or stock, that of httpx, which takes "
+        "more time for each token; behind a proxy it is always stock",
     )
 
     grace: float = _setting(
