@@ -47,6 +47,9 @@ security = logging.getLogger("hub.security")
 OWNER = "the owner"
 """Who did it, in the log, where it was a command and nobody who is logged in."""
 
+REMEMBERED_CHARS = 64
+"""Of a name that somebody tried: a stranger decides how long it is, and we keep many."""
+
 MOST_NAMES = 100
 """Names tried for somebody whom another service sends: "Ada", "Ada 2", and so on."""
 
@@ -213,7 +216,9 @@ class Accounts:
             await self._change_account(account.user, password=verdict.fresh)
 
     def _attempt(self, name: str, address: str) -> "_Attempt":
-        attempt = _Attempt(self._names, name, self._addresses, neighbourhood(address))
+        attempt = _Attempt(
+            self._names, name[:REMEMBERED_CHARS], self._addresses, neighbourhood(address)
+        )
         attempt.begin(address)
         return attempt
 
@@ -241,15 +246,15 @@ class Accounts:
             Conflict: the name is taken, and `adopt` leaves no room for another.
 
         """
-        async with self._changing:  # a browser asks twice at once, but is one user
-            id = await self._store.identity(subject)
-            if id is None and not newcomers:
-                raise Forbidden(
-                    "You have no account here. Ask whoever runs this hub.",
-                    code="registration_closed",
-                )
-            if id is None:
-                id = await self._introduce(subject, name, adopt=adopt, guest=guest)
+        id = await self._store.identity(subject)
+        if id is None and not newcomers:
+            raise Forbidden(
+                "You have no account here. Ask whoever runs this hub.", code="registration_closed"
+            )
+        if id is None:
+            async with self._changing:  # a browser asks twice at once, but is one user
+                id = await self._store.identity(subject)
+                id = id or await self._introduce(subject, name, adopt=adopt, guest=guest)
         person = await self.find(id)
         if person.account.disabled:
             raise Forbidden("This account is disabled.", code="disabled")

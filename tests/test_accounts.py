@@ -204,6 +204,14 @@ async def test_guessing_gets_slower_for_an_address_over_all_names(accounts: Acco
     assert await accounts.log_in("Mallory", PASSWORD, "192.0.2.2")
 
 
+async def test_what_a_guesser_says_takes_little_memory(accounts: Accounts) -> None:
+    for n in range(5):
+        with pytest.raises(Unauthorized):
+            await accounts.log_in("x" * 10_000 + str(n), "wrong", f"192.0.2.{n}")
+    with pytest.raises(TooMany):  # they begin alike, so they count as one
+        await accounts.log_in("x" * 10_000, "wrong", "192.0.2.9")
+
+
 async def test_many_new_accounts_from_one_address_have_to_wait(accounts: Accounts) -> None:
     with pytest.raises(TooMany):
         for n in range(100):
