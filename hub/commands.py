@@ -118,6 +118,28 @@ class Regenerate(Command, frozen=True):
     message: Id
 
 
+class Speak(Command, frozen=True):
+    """Have a character say something now, muted or not; `character` is its id or name."""
+
+    room: Id
+    character: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Talk(Command, frozen=True):
+    """Have the characters talk among themselves for so many turns; 0 ends it."""
+
+    room: Id
+    turns: Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+class Mute(Command, frozen=True):
+    """Have a character keep silent, or let it speak again; `character` is its id or name."""
+
+    room: Id
+    character: Annotated[str, Meta(min_length=1, max_length=200)]
+    muted: bool
+
+
 class ReadMessages(Command, frozen=True):
     """Ask for a page of a room's history, or search it."""
 
@@ -189,6 +211,9 @@ BY_METHOD: dict[str, type[Command]] = {
     "send_prompt": SendPrompt,
     "stop": Stop,
     "regenerate": Regenerate,
+    "speak": Speak,
+    "talk": Talk,
+    "mute": Mute,
     "read_messages": ReadMessages,
     "search_messages": SearchMessages,
     "update_room": UpdateRoom,

@@ -20,6 +20,9 @@ from llm.provider import Answering, ChatMessage, ModelError, Request, is_demo, n
 _ROOM_COMMANDS: dict[type[commands.Command], RoomAction] = {
     commands.SendPrompt: "speak",
     commands.Regenerate: "speak",
+    commands.Speak: "speak",
+    commands.Talk: "speak",
+    commands.Mute: "speak",
     commands.SetTyping: "speak",
     commands.Stop: "stop",
 }
@@ -39,6 +42,8 @@ _COSTS: dict[type[commands.Command], Kind] = {
     commands.LlmChatPrompt: "prompt",
     commands.SendPrompt: "prompt",
     commands.Regenerate: "prompt",
+    commands.Speak: "prompt",
+    commands.Talk: "prompt",
     commands.CreateRoom: "room",
 }
 
@@ -142,6 +147,16 @@ class TupleConversation:
                 answer({"stopped": room.stop(client.user, command.message)})
             case commands.Regenerate():
                 answer({"message": await room.regenerate(client.user, command.message)})
+            case commands.Speak():
+                room.speak(command.character)
+                answer({})
+            case commands.Talk():
+                room.talk(command.turns)
+                answer({})
+            case commands.Mute():
+                if room.record.owner is None:  # nobody could undo what a passer-by did
+                    self._hub.joined(client, command.room, "edit")
+                answer({"room": await room.mute(command.character, muted=command.muted)})
             case commands.SetTyping():
                 room.set_typing(client, command.typing)
                 answer({})

@@ -117,10 +117,14 @@ class Games:
         return game_state(room.record, newest)
 
     async def end(self, id: str) -> None:
-        """Make a game inactive; twice is once. A turn under way goes on to its end."""
+        """Make a game inactive; twice is once.
+
+        Nothing more can be said in it, by anybody. What was said is answered to its end.
+        """
         room = await self.find(id)
         if room.record.active:
             await room.update(active=False)
+            room.talk(0)
 
     async def _active(self, id: str) -> LiveRoom:
         try:

@@ -6,7 +6,7 @@ command, and say themselves how the result looks on their wire.
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from hub.commands import (
 )
 from hub.errors import Close, Conflict, Forbidden, NotFound, TooMany, Unavailable
 from hub.events import RoomRemoved
+from hub.greeting import greeted, greeting
 from hub.ids import Ids, secret_id
 from hub.log import Log
 from hub.markup import dressed
@@ -36,11 +37,12 @@ from hub.names import clean
 from hub.people import People
 from hub.presets import Presets
 from hub.pump import Pump
-from hub.records import LOBBY, Message, Room, User
+from hub.records import LOBBY, Character, Message, Room, User
 from hub.rights import RoomAction, Standing, demand, may, standing
 from hub.rollup import Rollup
-from hub.room import LiveRoom, Services, Snapshot, now, shown, system_notice
+from hub.room import LiveRoom, Services, now, system_notice
 from hub.settings import Settings
+from hub.showing import Snapshot, shown
 from hub.store.contract import (
     AddMember,
     AddMessage,
@@ -326,8 +328,21 @@ class Hub:
             pace=self.settings.pace,
             at=now(),
         )
-        await self._keep(SaveUser(user), SaveRoom(record), AddMember(record.id, user.id))
+        first = [AddMessage(one) for one in await self._greetings(user, record, record.cast)]
+        await self._keep(SaveUser(user), SaveRoom(record), AddMember(record.id, user.id), *first)
         return record
+
+    async def _greetings(
+        self, user: User, room: Room, newcomers: Sequence[Character]
+    ) -> list[Message]:
+        """Return what characters say first, when the user has brought them into a room."""
+        if not greeted(room):
+            return []
+        found = [
+            await greeting(one, room, user=user.name, id=self._services.ids.new(), at=now())
+            for one in newcomers
+        ]
+        return [one for one in found if one is not None]
 
     async def new_game(
         self, scenario: str, cast: Sequence[NewCharacter], owner: User | None
@@ -365,9 +380,7 @@ class Hub:
 
     async def adopt(self, user: User, record: Room, messages: Sequence[AddMessage]) -> None:
         """Store a room that came from elsewhere, whole or not at all."""
-        await self._keep(
-            SaveUser(user), SaveRoom(record), AddMember(record.id, user.id), *messages
-        )
+        await self._keep(SaveUser(user), SaveRoom(record), AddMember(record.id, user.id), *messages)
 
     async def check_owned(self, user: User, more: int = 1) -> None:
         """Refuse a user who would own more rooms than one may."""
@@ -396,26 +409,46 @@ class Hub:
 
         """
         room = await self.admitted(user, command.room, to="edit")
+        before: set[str] = set()
+
+        def decide(record: Room) -> dict[str, object]:
+            before.update(one.id for one in record.cast)
+            return self._changes(command, record)
+
+        changed = await room.change(decide)
+        await self.greet(user, room, before)
+        return changed
+
+    async def greet(self, user: User, room: LiveRoom, before: Container[str]) -> None:
+        """Have those say their first words whom the user has brought into a live room.
+
+        `before`: ids of those who were in it already.
+        """
+        newcomers = [one for one in room.record.cast if one.id not in before]
+        for message in await self._greetings(user, room.record, newcomers):
+            room.post(message)
+
+    def _changes(self, command: UpdateRoom, record: Room) -> dict[str, object]:
         changed: dict[str, object] = {}
         if command.title is not None:
             changed["title"] = self._casting.title(command.title)
         if command.scenario is not None:
             changed["scenario"] = self._casting.bounded(command.scenario, "scenario")
         if command.characters is not None:
-            changed["cast"] = self._casting.cast(command.characters, room.record.cast)
+            changed["cast"] = self._casting.cast(command.characters, record.cast)
         if command.answer is not None:
             changed["answer"] = command.answer
         if command.model is not msgspec.UNSET:
             changed["model"] = picked(command.model, self.provider)
         if command.archived is not None:
-            if command.archived and room.id == LOBBY:
+            if command.archived and record.id == LOBBY:
                 raise Forbidden("The lobby stays.")
             changed["archived"] = command.archived
         if command.visibility is not None:
             changed["visibility"] = command.visibility
-            if command.visibility == "link" and room.record.invite is None:
+            if command.visibility == "link" and record.invite is None:
                 changed["invite"] = secret_id()
-        return await room.update(**changed) if changed else shown(room.record)
+        return changed
 
     async def delete(self, user: User, id: str) -> None:
         """Remove a room and all that was said in it.

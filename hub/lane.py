@@ -24,7 +24,7 @@ from hub.persona import persona
 from hub.records import Character, Ending, Message, Usage
 from hub.reply import Reply
 from hub.scene import heard, scene_of
-from hub.turns import Agenda, Turn, Waiting, addressed
+from hub.turns import Agenda, Turn, TurnError, Waiting, addressed
 from llm import provider as llm
 from llm.character import assemble
 from llm.speaker import SpeakerGuard
@@ -55,7 +55,7 @@ class Lane:
         self.to = to
         self.busy = False
         self._room = room
-        self._agenda = Agenda(room.services.chance)
+        self._agenda = _agenda(room)
         self._again: _Again | None = None
         self._awaited: dict[str, Awaited] = {}
 
@@ -76,6 +76,30 @@ class Lane:
         if awaited is not None:
             self._awaited[message.id] = awaited
         self._agenda.say(Waiting(message.id, message.text, to, apart=awaited is not None))
+        self._start()
+
+    def speak(self, character: str) -> None:
+        """Have a character (by name or id) say something when its turn comes; twice is once.
+
+        Raises:
+            TurnError: nobody in the cast is called that.
+
+        """
+        [id] = self.checked([character])
+        self._agenda.speak(id)
+        self._start()
+
+    def talk(self, turns: int) -> None:
+        """Have the characters talk among themselves for so many turns; 0 ends it.
+
+        Raises:
+            TurnError: more turns than are allowed, or nobody to talk with.
+
+        """
+        able = [one for one in self._room.record.cast if not one.muted]
+        if turns and len(able) < 2:
+            raise TurnError("To talk among themselves takes two characters who are not muted.")
+        self._agenda.talk(turns)
         self._start()
 
     async def again(self, character: Character, old: Message) -> Message:
@@ -138,7 +162,7 @@ class Lane:
         except Exception:
             logger.exception("a turn in room %s failed", self._room.id)
             self._again = None
-            self._agenda = Agenda(self._room.services.chance)  # or it might fail for ever
+            self._agenda = _agenda(self._room)  # or it might fail for ever
 
     def _settle(self, *, whole: bool) -> None:
         """Between turns: tell those whose turn is over, or will never be."""
@@ -154,7 +178,7 @@ class Lane:
                 while not self._room.heard_by(self.to):
                     await self._room.listeners_changed()
             if not self._room.heard_by(self.to):
-                self._agenda = Agenda(self._room.services.chance)
+                self._agenda = _agenda(self._room)
                 for reply in list(self._room.replies.values()):
                     if reply.to == self.to:
                         reply.stop()
@@ -279,6 +303,10 @@ class Lane:
         self, state: Literal["queued", "running", "done"], position: int | None = None
     ) -> None:
         self._room.publish(TurnChanged(state, position), self.to)
+
+
+def _agenda(room: "LiveRoom") -> Agenda:
+    return Agenda(room.services.chance, room.services.settings.self_talk)
 
 
 def _record(usage: llm.Usage | None) -> Usage | None:

@@ -13,7 +13,7 @@ from hub.games import Games, failing_to, player, responses
 from hub.hub import Hub
 from hub.ids import secret_id
 from hub.limits import Kind
-from hub.room import Snapshot
+from hub.showing import Snapshot
 from hub.wire import objects
 
 GREETING = "Connected to LLM Chat server"

@@ -193,6 +193,21 @@ class Character(Record, frozen=True, rename={"klass": "class"}):
     card: dict[str, object] | None = None
 
 
+class Summary(Record, frozen=True):
+    """What was said in a room before, in short, made by a model; never from whispers.
+
+    Attributes:
+        text: the summary.
+        upto: the id of the last message that is in it.
+        since: when the first message that is in it was written, ISO 8601 in UTC.
+
+    """
+
+    text: str
+    upto: str
+    since: str
+
+
 class Room(Record, frozen=True, omit_defaults=False):
     """A room's settings. Its messages are apart: they are many, this is one row.
 
@@ -204,6 +219,7 @@ class Room(Record, frozen=True, omit_defaults=False):
         archived: hidden from lists, still there.
         model: the model that answers, by its owner's name for it; None is the usual one.
         banned: ids of users who may not come in; clients are not told.
+        summary: of the messages that no longer fit into prompts; clients are not told.
 
     """
 
@@ -222,3 +238,4 @@ class Room(Record, frozen=True, omit_defaults=False):
     at: str = ""
     model: str | None = None
     banned: list[str] | msgspec.UnsetType = msgspec.UNSET
+    summary: Summary | msgspec.UnsetType = msgspec.UNSET

@@ -38,17 +38,16 @@ from hub.records import Author, Character, Member, Message, Room, User
 from hub.reply import Reply
 from hub.rollup import Rollup
 from hub.settings import Settings
+from hub.showing import UNTOLD, Snapshot, as_member, shown
 from hub.store.contract import AddMessage, Outcome, RemoveMessage, SaveRoom, Store, StoreError
 from hub.transcript import Transcript
+from hub.turns import addressed
 from llm.provider import Provider, is_demo
 
 logger = logging.getLogger(__name__)
 
 # Messages that a snapshot holds.
 SNAPSHOT = 50
-
-# Settings that clients are not told of.
-UNTOLD = ("banned",)
 
 STORE_DOWN = "Nothing can be stored just now, so your message was not sent. Try again soon."
 
@@ -77,21 +76,6 @@ class Services:
 class _Presence:
     member: Member
     clients: set[Client] = field(factory=set)
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """What somebody who joins is told; `offset` is that of the last event it includes."""
-
-    room: Room
-    epoch: str
-    offset: int
-    recovered: bool
-    members: list[Member]
-    member_count: int
-    messages: list[Message]
-    replies: list[Message]
-    more: bool
-    """There are messages older than these."""
 
 
 def now() -> str:
@@ -295,6 +279,7 @@ class LiveRoom:
             HubError: it was not stored; nobody saw it.
 
         """
+        self._check_active()
         text = self._checked(command.text)
         lane = self._lane(user.id if command.reply == "me" else None)
         names = lane.checked(command.to)
@@ -357,6 +342,23 @@ class LiveRoom:
         await settled.wait()  # the store calls every `then`, within its own deadlines
         if failed:
             raise Unavailable(STORE_DOWN, code="store_down", retry_after=2) from failed[0]
+
+    def post(self, message: Message) -> None:
+        """Store and show a message that asks for no answer; its id is given here."""
+        message = msgspec.structs.replace(message, id=self.services.ids.new())
+
+        def then(outcome: Outcome) -> None:
+            if isinstance(outcome, Message):
+                self.transcript.add(message, None)
+                self.publish(MessagePosted(message))
+            else:
+                logger.warning("a message in room %s was not stored: %s", self.id, outcome)
+
+        self.services.store.submit(AddMessage(message), then=then)
+
+    def _check_active(self) -> None:
+        if not self.record.active:
+            raise BadRequest("This game has ended.", code="no_game")
 
     def _checked(self, text: str) -> str:
         if not text.strip():
@@ -440,6 +442,27 @@ class LiveRoom:
         reply.begin()
         return reply
 
+    def speak(self, character: str) -> None:
+        """Have a character (by name or id) say something now; all see it.
+
+        Raises:
+            BadRequest: there is no such character, or the game has ended.
+
+        """
+        self._check_active()
+        self._lane(None).speak(character)
+
+    def talk(self, turns: int) -> None:
+        """Have the characters talk among themselves for so many turns; 0 ends it.
+
+        Raises:
+            BadRequest: that is too many, there are too few of them, or the game has ended.
+
+        """
+        if turns:
+            self._check_active()
+        self._lane(None).talk(turns)
+
     def stop(self, user: User, message: str | None) -> list[str]:
         """Stop one reply, or all that the user sees and what was to follow them."""
         mine = [
@@ -462,6 +485,7 @@ class LiveRoom:
             Conflict: something is being answered just now.
 
         """
+        self._check_active()
         found = await self.transcript.find(id)
         if found is None or found[1] not in {None, user.id}:
             raise NotFound("There is no such message.")
@@ -498,7 +522,17 @@ class LiveRoom:
             Unavailable: they can't be stored; nothing has changed.
 
         """
+        return await self.change(lambda _: changed)
+
+    async def change(self, decide: Callable[[Room], dict[str, object]]) -> Room:
+        """Store and show what `decide` makes of the present settings; see `update`.
+
+        It must be plain code. What it raises is passed on; nothing has changed then.
+        """
         async with self._changing:  # else one change would undo another made meanwhile
+            changed = decide(self.record)
+            if not changed:
+                return shown(self.record)
             record = msgspec.structs.replace(self.record, **changed)
             try:
                 await self.services.store.commit(SaveRoom(record))
@@ -513,6 +547,24 @@ class LiveRoom:
             }
             self.publish(RoomUpdated(values))
         return public
+
+    async def mute(self, character: str, *, muted: bool) -> Room:
+        """Have a character (by name or id) keep silent unless told to speak, or not any more.
+
+        Raises:
+            TurnError: there is no such character.
+
+        """
+
+        def decide(record: Room) -> dict[str, object]:
+            [id] = addressed([character], record.cast)
+            cast = [
+                msgspec.structs.replace(one, muted=muted) if one.id == id else one
+                for one in record.cast
+            ]
+            return {"cast": cast}
+
+        return await self.change(decide)
 
     def start(self, lane: Lane) -> bool:
         """Run a lane's turns in the room's nursery; False if the room is closed."""
@@ -535,19 +587,3 @@ def system_notice(id: str, room: str, text: str) -> Message:
         demo=False,
         private=False,
     )
-
-
-def shown(room: Room) -> Room:
-    """Return a room as it goes over the wire: without the cards, which may be large.
-
-    Who is banned is not for all members to see.
-    """
-    if not room.banned and all(one.card is None for one in room.cast):
-        return room
-    cast = [msgspec.structs.replace(one, card=None) for one in room.cast]
-    return msgspec.structs.replace(room, cast=cast, banned=msgspec.UNSET)
-
-
-def as_member(character: Character) -> Member:
-    """A character as a member of a room."""
-    return Member(character.id, character.name, "character", character.emoji)

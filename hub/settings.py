@@ -177,6 +177,12 @@ class Settings:
     cast: int = _setting(
         8, "characters in a room; each costs a call of the model a turn", low=1, high=100
     )
+    self_talk: int = _setting(
+        20,
+        "turns that characters may talk among themselves at a time; each costs a call of the model",
+        low=1,
+        high=1000,
+    )
     rooms_per_user: int = _setting(100, "rooms that one user may own", low=1, high=1_000_000)
     rooms_per_socket: int = _setting(
         50, "rooms that one connection may be in at once", low=1, high=10_000

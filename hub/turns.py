@@ -83,9 +83,16 @@ class Turn:
 
 @define
 class Agenda:
-    """What a room still has to answer. `random` is the only chance in it: seed it in tests."""
+    """What a room still has to answer.
+
+    Attributes:
+        random: the only chance in it; seed it in tests.
+        most_talk: turns that characters may talk among themselves at a time.
+
+    """
 
     random: Random = Factory(Random)
+    most_talk: int = MAX_SELF_TALK
     _waiting: list[Waiting] = field(init=False, factory=list)
     _asked_to_speak: list[str] = field(init=False, factory=list)
     _self_talk: int = field(init=False, default=0)
@@ -133,9 +140,10 @@ class Agenda:
             TurnError: more turns than allowed, or fewer than none.
 
         """
-        if not 0 <= turns <= MAX_SELF_TALK:
+        if not 0 <= turns <= self.most_talk:
             raise TurnError(
-                f"Characters can talk among themselves for 1 to {MAX_SELF_TALK} turns, not {turns}."
+                f"Characters can talk among themselves for 1 to {self.most_talk} turns, not "
+                f"{turns}."
             )
         self._self_talk = turns
 

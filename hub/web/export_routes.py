@@ -13,7 +13,8 @@ from hub.export import FORMATS, PAGE, File, disposition, owner_line, portable, r
 from hub.hub import Hub
 from hub.markup import dressed
 from hub.records import Message, Room, User
-from hub.room import now, shown
+from hub.room import now
+from hub.showing import shown
 from hub.store.contract import Store
 
 MOST_ROOMS = 10_000

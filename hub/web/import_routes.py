@@ -18,7 +18,7 @@ from hub.errors import BadRequest, Conflict, Unavailable
 from hub.hub import Hub
 from hub.importing import Chat, read
 from hub.records import Room, User
-from hub.room import shown
+from hub.showing import shown
 from hub.web.bodies import json_response
 
 PATH = "/api/import"

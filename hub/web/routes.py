@@ -15,6 +15,7 @@ from hub import __version__, commands
 from hub.errors import BadRequest, HubError, Unavailable
 from hub.hub import Hub
 from hub.records import Answer, User, Visibility
+from hub.showing import shown
 from hub.store.contract import StoreError
 from hub.web.account_routes import AccountApi
 from hub.web.bodies import json_response, read_body
@@ -166,7 +167,7 @@ class Api:
         room = await self._hub.admitted(
             user, request.path_params["id"], request.query_params.get("invite")
         )
-        return json_response({"room": room.record, "members": room.members})
+        return json_response({"room": shown(room.record), "members": room.members})
 
     async def update_room(self, request: Request) -> Response:
         """Change a room."""
