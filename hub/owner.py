@@ -1,4 +1,4 @@
-"""The owner's commands: `hubbub backup`, `restore`, `check`, `export`.
+"""The owner's commands: `hubbub backup`, `restore`, `check`, `export`, `usage`.
 
 They take the database that `hubbub serve` takes with the same settings. All but `restore`
 work while it runs.
@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import TypeAlias
 
 import attrs
+import trio
 
 from hub.export import FORMATS, File
 from hub.settings import Settings, environment, option, read, variable
 from hub.store import maintenance
 from hub.store.contract import StoreError
-from hub.store.opening import choose
+from hub.store.opening import choose, open_store
 from hub.store.sqlite import SQLite
+from hub.usage import DAYS, WAYS, Line, first_day, names, summed, table
 
 FOUND = 1
 """Exit status of `check` where something is wrong."""
+
+MOST_DAYS = 36500
+"""Of `usage`: a hundred years, which a date can still go back."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl+C, as shells have it: what was asked for was not done."""
@@ -87,11 +92,28 @@ def export(settings: Settings, given: argparse.Namespace) -> int:
     return 0
 
 
+def usage(settings: Settings, given: argparse.Namespace) -> int:
+    """Show what replies took."""
+    database = choose(settings.where)
+    if isinstance(database, SQLite) and not database.path.is_file():
+        raise StoreError(f"There is no database at {database.path}.")
+    since = first_day(given.days)
+
+    async def read_lines() -> list[Line]:
+        async with open_store(settings.where, beside=True) as store:
+            name = names(store, given.by)
+            return [await name(line) for line in summed(await store.usage(since), given.by)]
+
+    _say(table(trio.run(read_lines), given.by))
+    return 0
+
+
 COMMANDS: dict[str, _Command] = {
     "backup": backup,
     "restore": restore,
     "check": check,
     "export": export,
+    "usage": usage,
 }
 
 
@@ -121,6 +143,15 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     one = _add(commands, "export", "write a room to standard output")
     one.add_argument("room", metavar="ROOM", help="its id, as in the page's address; or lobby")
     one.add_argument("--format", choices=FORMATS, default="md", help="[md]")
+    one = _add(commands, "usage", "show what replies took: tokens and money")
+    one.add_argument("--days", type=_days, default=DAYS, metavar="N", help=f"[{DAYS}]")
+    one.add_argument("--by", choices=WAYS, default="day", help="[day]")
+
+
+def _days(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 to {MOST_DAYS}")
+    return int(text)
 
 
 def _add(

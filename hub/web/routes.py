@@ -28,6 +28,7 @@ from hub.web.import_routes import PATH as IMPORT
 from hub.web.import_routes import ImportApi
 from hub.web.oidc_routes import OidcApi
 from hub.web.token_routes import TokenApi
+from hub.web.usage_routes import UsageApi
 
 _FOR_STRANGERS = (
     "/api/session",
@@ -67,6 +68,7 @@ class Api:
         route = self._route
         games = GameApi(self._hub)
         people = AccountApi(self._hub, self._entrance, self._callers)
+        usage = UsageApi(self._hub, self._callers)
         tokens = TokenApi(self._entrance, self._callers)
         oidc = OidcApi(self._entrance, self._callers)
         return Starlette(
@@ -98,6 +100,8 @@ class Api:
                 route("/api/search", GET=self.search),
                 route("/api/rooms/{id}/messages", GET=self.messages),
                 route("/api/rooms/{id}/export", GET=self.export),
+                route("/api/usage", GET=usage.all),
+                route("/api/usage/me", GET=usage.mine),
                 route("/healthz", GET=self.healthy),
                 route("/readyz", GET=self.ready),
             ],
