@@ -124,8 +124,8 @@ class Incoming:
             raise HttpParserError("more than one response")
 
     def on_status(self, reason: bytes) -> None:
-        """Take the words after the status."""
-        self.reason = reason
+        """Take the words after the status, which two reads may have between them."""
+        self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; those after the body (trailers) are nobody's."""
@@ -141,6 +141,7 @@ class Incoming:
         elif self.status < 200:  # such as 100 Continue: the response itself is yet to come
             self._interim = True
             self.headers = []
+            self.reason = b""
         else:
             self._begin_body()
 
