@@ -118,6 +118,13 @@ class Regenerate(Command, frozen=True):
     message: Id
 
 
+class ContinueReply(Command, frozen=True):
+    """Go on with a reply that broke off."""
+
+    room: Id
+    message: Id
+
+
 class Speak(Command, frozen=True):
     """Have a character say something now, muted or not; `character` is its id or name."""
 
@@ -211,6 +218,7 @@ BY_METHOD: dict[str, type[Command]] = {
     "send_prompt": SendPrompt,
     "stop": Stop,
     "regenerate": Regenerate,
+    "continue_reply": ContinueReply,
     "speak": Speak,
     "talk": Talk,
     "mute": Mute,

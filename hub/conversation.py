@@ -20,6 +20,7 @@ from llm.provider import Answering, ChatMessage, ModelError, Request, is_demo, n
 _ROOM_COMMANDS: dict[type[commands.Command], RoomAction] = {
     commands.SendPrompt: "speak",
     commands.Regenerate: "speak",
+    commands.ContinueReply: "speak",
     commands.Speak: "speak",
     commands.Talk: "speak",
     commands.Mute: "speak",
@@ -42,6 +43,7 @@ _COSTS: dict[type[commands.Command], Kind] = {
     commands.LlmChatPrompt: "prompt",
     commands.SendPrompt: "prompt",
     commands.Regenerate: "prompt",
+    commands.ContinueReply: "prompt",
     commands.Speak: "prompt",
     commands.Talk: "prompt",
     commands.CreateRoom: "room",
@@ -147,6 +149,8 @@ class TupleConversation:
                 answer({"stopped": room.stop(client.user, command.message)})
             case commands.Regenerate():
                 answer({"message": await room.regenerate(client.user, command.message)})
+            case commands.ContinueReply():
+                answer({"message": await room.go_on(client.user, command.message)})
             case commands.Speak():
                 room.speak(command.character)
                 answer({})

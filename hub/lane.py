@@ -24,9 +24,12 @@ from hub.persona import persona
 from hub.records import Character, Ending, Message, Usage
 from hub.reply import Reply
 from hub.scene import heard, scene_of
+from hub.store.contract import Outcome, StoreError
 from hub.turns import Agenda, Turn, TurnError, Waiting, addressed
 from llm import provider as llm
 from llm.character import assemble
+from llm.persona import tokens
+from llm.provider import ChatMessage
 from llm.speaker import SpeakerGuard
 
 if TYPE_CHECKING:
@@ -122,6 +125,47 @@ class Lane:
         self._again = _Again(reply, character, old.id, prompts)
         self._start()
         await reply.begun.wait()  # the store's own deadlines bound this
+        return message
+
+    async def go_on(self, character: Character, old: Message) -> Message:
+        """Go on with a reply that broke off, and return it as it begins again.
+
+        Raises:
+            StoreError: it can't be stored; nothing has changed.
+
+        """
+        message = msgspec.structs.replace(
+            old,
+            id=self._room.services.ids.new(),
+            html="",
+            status="running",
+            usage=None,
+            error=None,
+            demo=old.demo or self._room.begins_as_demo(character),
+        )
+        reply = self._room.reply(message, self.to)
+        prompts = (Waiting(old.reply_to, ""),) if old.reply_to else ()
+        settled = trio.Event()
+        failed: list[StoreError] = []
+
+        # Not by this task: it may be cancelled, and what has begun must end.
+        def then(outcome: Outcome) -> None:
+            self.busy = False
+            if isinstance(outcome, StoreError):
+                failed.append(outcome)
+            else:
+                self._again = _Again(reply, character, old.id, prompts)
+            if self._more():
+                self._start()
+            if self._again and not self.busy:  # the room is closed
+                reply.end("interrupted")
+            settled.set()
+
+        self.busy = True  # else another one could begin meanwhile
+        reply.go_on(old, then)
+        await settled.wait()  # the store's own deadlines bound this
+        if failed:
+            raise failed[0]
         return message
 
     def stop(self) -> None:
@@ -221,8 +265,10 @@ class Lane:
         try:
             await reply.begun.wait()
             with reply.scope:
-                request, others = await self._request(character, before, prompts)
-                usage = await self._stream(request, reply, SpeakerGuard(character.name, others))
+                begun = reply.so_far().text
+                request, others = await self._request(character, before, prompts, begun)
+                guard = _guard(character.name, others, begun)
+                usage = await self._stream(request, reply, guard)
                 await render_apart(reply.so_far().text)  # long ones not within `end`
                 self._end(reply, usage)
             reply.end("stopped")
@@ -237,8 +283,9 @@ class Lane:
         await reply.shown.wait()  # the store's own deadlines bound this
 
     async def _request(
-        self, character: Character, before: str, prompts: Sequence[Waiting]
+        self, character: Character, before: str, prompts: Sequence[Waiting], begun: str
     ) -> tuple[llm.Request, tuple[str, ...]]:
+        """Return what the model is asked, and who else there is; `begun` is to be gone on with."""
         room, services = self._room, self._room.services
         newest = await room.transcript.newest(self.to, PAST)
         past = heard(newest, before, [one.id for one in prompts], self._agenda.waiting)
@@ -250,9 +297,10 @@ class Lane:
         scene = scene_of(room.record, character, people, past, asked)
         settings = services.settings
         budget = max(settings.context_tokens - settings.max_tokens, settings.context_tokens // 4)
+        budget -= min(tokens(begun), budget // 2)
         prompt = assemble(persona(character), scene, budget=budget)
         request = llm.Request(
-            messages=prompt.messages,
+            messages=(*prompt.messages, *([ChatMessage("assistant", begun)] if begun else [])),
             model=model_of(room.record, character, services.provider),
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
@@ -303,6 +351,15 @@ class Lane:
         self, state: Literal["queued", "running", "done"], position: int | None = None
     ) -> None:
         self._room.publish(TurnChanged(state, position), self.to)
+
+
+def _guard(own: str, others: tuple[str, ...], begun: str) -> SpeakerGuard:
+    """Return what watches who speaks in a reply of which some was said before."""
+    guard = SpeakerGuard(own, others)
+    if guard.feed(begun) != begun:  # it withholds some, which has been shown already
+        guard = SpeakerGuard(own, others)
+        guard.feed("…")
+    return guard
 
 
 def _agenda(room: "LiveRoom") -> Agenda:

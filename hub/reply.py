@@ -28,7 +28,7 @@ class Reply:
     store keeps them.
 
     Args:
-        message: the reply as it begins: without text, `running`.
+        message: the reply as it begins: `running`, without text if it does not go on.
         to: the owner of the whisper that it answers; None if it is for the whole room.
         publish: shows an event to whom it is for.
         changed: called with the message when it has begun and when it has ended.
@@ -78,6 +78,26 @@ class Reply:
     def begin(self) -> None:
         """Store it and show that it begins; `begun` is set then."""
         self._store.submit(AddMessage(self._message, self.to), then=self._show_begin)
+
+    def go_on(self, old: Message, then: Callable[[Outcome], None]) -> None:
+        """Begin in the place of a reply that broke off, with the text that it had.
+
+        The old one goes and the new one comes in one step, or, where the store fails, not at
+        all; `then` is told.
+        """
+        self._parts = [self._message.text]
+        self._saved = len(self._message.text)
+
+        def stored(outcome: Outcome) -> None:
+            if not isinstance(outcome, StoreError):
+                self._replaced(old)
+                self._publish(MessageRemoved(old.id))
+                self._show_begin(outcome)
+            then(outcome)
+
+        self._store.submit(
+            RemoveMessage(old.room, old.id), AddMessage(self._message, self.to), then=stored
+        )
 
     async def mark_as_demo(self, id: str) -> None:
         """Begin again under a new id, as made up: a stand-in answers, not the model (invariant 7).

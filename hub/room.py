@@ -412,6 +412,13 @@ class LiveRoom:
 
     def begin(self, message: Message, to: str | None, *, besides: Client | None = None) -> Reply:
         """Begin a reply with a message that has been made for it; see `new_reply`."""
+        reply = self.reply(message, to, besides=besides)
+        self.replies[reply.id] = reply
+        reply.begin()
+        return reply
+
+    def reply(self, message: Message, to: str | None, *, besides: Client | None = None) -> Reply:
+        """Return a reply that has not begun."""
 
         def publish(event: Event) -> None:
             ends = isinstance(event, MessageEnded)
@@ -438,8 +445,6 @@ class LiveRoom:
             changed=changed,
             replaced=replaced,
         )
-        self.replies[reply.id] = reply
-        reply.begin()
         return reply
 
     def speak(self, character: str) -> None:
@@ -485,6 +490,29 @@ class LiveRoom:
             Conflict: something is being answered just now.
 
         """
+        lane, character, old = await self._to_redo(user, id)
+        return await lane.again(character, old)
+
+    async def go_on(self, user: User, id: str) -> Message:
+        """Have a reply that broke off gone on with, from the text that it has.
+
+        Raises:
+            NotFound: there is no such reply, or it is somebody else's whisper.
+            Conflict: something is being answered just now, or the reply is whole.
+            Unavailable: it can't be stored; it is as it was.
+
+        """
+        lane, character, old = await self._to_redo(user, id)
+        if old.status not in {"interrupted", "stopped", "failed"} or not old.text.strip():
+            raise Conflict("There is nothing to go on with in this reply.", code="not_cut")
+        try:
+            return await lane.go_on(character, old)
+        except StoreError as error:
+            raise Unavailable(
+                "This can't be stored just now. Try again soon.", code="store_down", retry_after=2
+            ) from error
+
+    async def _to_redo(self, user: User, id: str) -> tuple[Lane, Character, Message]:
         self._check_active()
         found = await self.transcript.find(id)
         if found is None or found[1] not in {None, user.id}:
@@ -498,7 +526,7 @@ class LiveRoom:
         lane = self._lane(to)
         if lane.busy:
             raise Conflict("A reply is being made; stop it, or wait for its end.", code="busy")
-        return await lane.again(character, old)
+        return lane, character, old
 
     def remove(self, id: str, to: str | None) -> None:
         """Remove a message, from disk and from sight."""

@@ -68,7 +68,7 @@ class Anthropic:
         model = request.model or self.model
         ask = Ask(
             path="v1/messages",
-            body=lambda refused: _body(request, model, refused),
+            body=lambda refused: _body(request.asking_to_go_on, model, refused),
             reading=MessageReading(model),
             optional=OPTIONAL,
             stops=request.stop,

@@ -164,7 +164,8 @@ class LlamaCpp:
 def plain_dialogue(request: Request) -> str:
     """Write the prompt so that any model goes on with the assistant's next words."""
     lines = [f"{ROLES[m.role]}: {m.said}" for m in request.messages]
-    return "\n".join([*lines, f"{ROLES['assistant']}:"])
+    goes_on = bool(request.messages) and request.messages[-1].role == "assistant"
+    return "\n".join(lines if goes_on else [*lines, f"{ROLES['assistant']}:"])
 
 
 def _file_name(model: str) -> str:

@@ -70,7 +70,7 @@ class OpenAI:
         model = request.model or self.model
         renamed = self._official and THINKING.match(model) is not None
         known = frozenset({"max_tokens", "temperature"}) if renamed else frozenset()
-        return self._upstream.stream(chat(request, model, known))
+        return self._upstream.stream(chat(request.asking_to_go_on, model, known))
 
     async def aclose(self) -> None:
         """Close all connections; idempotent."""

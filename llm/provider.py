@@ -46,12 +46,19 @@ class ChatMessage:
         return self.content if self.content.startswith(label) else f"{label} {self.content}"
 
 
+GO_ON = (
+    "(Your last message broke off. Go on exactly where it ends, as if it had not: begin with the"
+    " very next characters, with a space if one belongs there. Repeat nothing, add no remark.)"
+)
+
+
 @frozen
 class Request:
     """All that a model is asked.
 
     Attributes:
-        messages: the prompt, oldest first; system messages come first.
+        messages: the prompt, oldest first; system messages come first. Where the last one is
+            the assistant's, the reply is to go on from its end.
         model: overrides the provider's own model.
         max_tokens: the most tokens that the reply may have.
         temperature: 0 (always the likeliest token) to 2.
@@ -81,6 +88,16 @@ class Request:
         """The newest text of a user, without a name; empty if there is none."""
         texts = (message.content for message in reversed(self.messages) if message.role == "user")
         return next(texts, "")
+
+    @property
+    def asking_to_go_on(self) -> "Request":
+        """The same, with a user's message last: for servers that begin anew where there is none.
+
+        OpenAI's do, and those of Anthropic's newer models refuse it (its "Prefill" page).
+        """
+        if not self.messages or self.messages[-1].role != "assistant":
+            return self
+        return evolve(self, messages=(*self.messages, ChatMessage("user", GO_ON)))
 
     def with_model(self, model: str) -> "Request":
         """Ask `model` the same."""
