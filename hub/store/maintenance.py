@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import Connection, text
 
-from hub.records import Message, Room
+from hub.records import Account, Message, Record, Room, Session, Token, User
 from hub.store.contract import RemoveMessage, Store, StoreError
 from hub.store.opening import choose
 from hub.store.rows import decode_message
@@ -166,13 +166,20 @@ def _problems(connection: Connection) -> list[str]:
         if list(damage) != ["ok"]:
             return [f"The file is damaged: {what}." for what in damage]
     version = version_of(connection)
-    if version != len(MIGRATIONS):
+    if not 0 < version <= len(MIGRATIONS):
         return [f"The tables have version {version}, this program knows {len(MIGRATIONS)}."]
-    return [*_contradictions(connection, sqlite=sqlite), *_unreadable(connection)]
-
-
-def _contradictions(connection: Connection, *, sqlite: bool) -> list[str]:
     checks = _CHECKS | (_SQLITE_CHECKS if sqlite else _POSTGRESQL_CHECKS)
+    records = _RECORDS
+    if version > 1:  # an older hub's tables are whole without these
+        checks, records = checks | _SECOND_CHECKS, records | _SECOND_RECORDS
+    return [
+        *_contradictions(connection, checks),
+        *_unreadable(connection),
+        *_unreadable_records(connection, records),
+    ]
+
+
+def _contradictions(connection: Connection, checks: dict[str, str]) -> list[str]:
     counts = {what: connection.scalar(text(sql)) for what, sql in checks.items()}
     return [f"{count} {what}." for what, count in counts.items() if count]
 
@@ -181,14 +188,27 @@ def _unreadable(connection: Connection) -> list[str]:
     found: list[str] = []
     n = 0
     while page := connection.execute(_PAGE, {"n": n}).all():
-        found += [f"Message {row.id} cannot be read." for row in page if not _is_readable(row.data)]
+        found += [
+            f"Message {row.id} cannot be read."
+            for row in page
+            if not _is_readable(row.data, Message)
+        ]
         n = page[-1].n
     return found
 
 
-def _is_readable(data: str) -> bool:
+def _unreadable_records(connection: Connection, records: dict[str, type[Record]]) -> list[str]:
+    found = []
+    for table, kind in records.items():
+        rows = connection.execute(text(f"SELECT * FROM {table}")).mappings()  # noqa: S608
+        bad = sum(not _is_readable(row["data"], kind) for row in rows)
+        found += [f"{bad} {table} cannot be read."] if bad else []
+    return found
+
+
+def _is_readable(data: str, kind: type[Record]) -> bool:
     try:
-        decode_message(data)
+        msgspec.json.decode(data, type=kind)
     except ValueError:
         return False
     return True
@@ -203,6 +223,14 @@ _CHECKS = {
         "SELECT count(*) FROM members WHERE room NOT IN (SELECT id FROM rooms)"
     ),
 }
+_SECOND_CHECKS = {
+    f"{table} are of no user": (
+        f"SELECT count(*) FROM {table} WHERE user_id NOT IN (SELECT id FROM users)"  # noqa: S608
+    )
+    for table in ("accounts", "identities", "tokens")
+}
+_RECORDS: dict[str, type[Record]] = {"users": User, "sessions": Session, "rooms": Room}
+_SECOND_RECORDS: dict[str, type[Record]] = {"accounts": Account, "tokens": Token}
 _SQLITE_CHECKS = {
     "ended messages cannot be found by search": (
         "SELECT count(*) FROM messages WHERE status <> 'running'"

@@ -5,8 +5,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from hub.records import Message
-from hub.store.contract import AddMember, AddMessage, SaveRoom, StoreError
+from hub.records import Account, Message, Tally, Token, User
+from hub.store.contract import (
+    AddMember,
+    AddMessage,
+    AddTally,
+    SaveAccount,
+    SaveAnswer,
+    SaveIdentity,
+    SaveRoom,
+    SaveToken,
+    SaveUser,
+    StoreError,
+)
 from hub.store.maintenance import backup, check, expire, restore
 from hub.store.opening import choose, open_store
 from hub.store.sqlite import SQLite
@@ -36,6 +47,25 @@ async def test_a_backup_taken_while_the_hub_runs_is_restored(tmp_path: Path) -> 
         assert await store.is_member("den", "ann")
         found, _ = await store.messages("den", viewer=None, query="kept")
         assert found == [kept]
+
+
+async def test_a_backup_holds_accounts_and_all_that_hangs_on_them(tmp_path: Path) -> None:
+    account, token = Account("a", "ann", "hash"), Token("t", "api", "a")
+    tally = Tally("2026-11-21", "a", "", "m", 1, 2, 3, 0.5)
+    async with open_store(tmp_path / "a.db") as store:
+        await store.commit(SaveUser(User("a", "Ann")), SaveAccount(account), SaveToken(token))
+        await store.commit(SaveIdentity("x|1", "a"), AddTally(tally), SaveAnswer("k", "v", 1.0))
+        version = await store.accounts_version()
+        backup(tmp_path / "a.db", tmp_path / "copy.db")
+    assert check(tmp_path / "copy.db") == []
+    restore(tmp_path / "copy.db", tmp_path / "b.db")
+    async with open_store(tmp_path / "b.db") as store:
+        assert await store.account_by_key("ann") == account
+        assert await store.token("t") == token
+        assert await store.identity("x|1") == "a"
+        assert list(await store.usage("2026")) == [tally]
+        assert await store.answer("k") == ("v", 1.0)
+        assert await store.accounts_version() == version
 
 
 async def test_a_backup_is_restored_where_nothing_was(tmp_path: Path) -> None:
@@ -86,10 +116,18 @@ async def test_check_finds_contradictions(tmp_path: Path) -> None:
     with database.writing() as connection:
         connection.execute(text("DELETE FROM message_words WHERE rowid = 1"))
         connection.execute(text("UPDATE messages SET data = '{' WHERE n = 1"))
+        connection.exec_driver_sql("INSERT INTO users (id, data) VALUES ('a', '{}')")
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        connection.exec_driver_sql("INSERT INTO accounts VALUES ('b', 'bob', '{}')")
+        connection.exec_driver_sql("BEGIN")
     database.close()
     assert check(where) == [
         "1 ended messages cannot be found by search.",
+        "1 accounts are of no user.",
         f"Message {sent.id} cannot be read.",
+        "1 users cannot be read.",
+        "1 accounts cannot be read.",
     ]
 
 
