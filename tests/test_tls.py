@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +28,8 @@ from hub.web.tls import Certificate, open_certificate
 from hub.wire.tuples import SUBPROTOCOL
 from tests.command import refused, started, welcomed
 from tests.hubs import PATIENCE, Native, running_hub
+from tests.scripted import Scripted
+from tests.test_invariants import TORRENT, torrent
 
 NAME = "chat.example.org"
 
@@ -69,7 +72,10 @@ def files(tmp_path: Path) -> Files:
 async def secured(
     port: int, context: ssl.SSLContext, name: str = "localhost"
 ) -> AsyncIterator[trio.SSLStream[trio.SocketStream]]:
-    tcp = await trio.open_tcp_stream("127.0.0.1", port)
+    sock = trio.socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    await sock.connect(("127.0.0.1", port))
+    tcp = trio.SocketStream(sock)
     stream = trio.SSLStream(tcp, context, server_hostname=name, https_compatible=True)
     try:
         with trio.fail_after(PATIENCE):
@@ -128,6 +134,37 @@ async def test_people_talk_over_wss(files: Files) -> None:
                 assert (await one.event("message"))["message"]["id"] == prompt["id"]
                 told = await one.until("message_end")
                 assert sum(1 for name, _ in told if name == "token") > 1
+
+
+async def test_who_reads_nothing_over_tls_is_cut_off_and_nobody_else_notices(
+    files: Files,
+) -> None:
+    trusting = files.trusting()
+    async with (
+        running_hub(Scripted(torrent), **files.settings, send_timeout=1) as running,
+        talking(running.port, trusting) as ada,
+        talking(running.port, trusting) as idler,
+    ):
+        for one in (ada, idler):
+            await one.call("join_room", room="lobby")
+        (slow,) = (one for one in running.hub._clients if one.user.id == idler.user["id"])
+        shrink(slow.stream._transport)
+        left: list[str] = []
+        while not left:  # from here on the idler's library reads one message, and no more
+            await ada.prompt("lobby", "go")
+            told = await ada.until("message_end")
+            said = "".join(payload["text"] for name, payload in told if name == "token")
+            assert said == "".join(TORRENT)
+            left = [payload["member"]["id"] for name, payload in told if name == "member_left"]
+        assert left == [idler.user["id"]]
+
+
+def shrink(transport: trio.abc.Stream) -> None:
+    """Have a connection's kernel hold little that was not read."""
+    assert isinstance(transport, trio.SSLStream)
+    bottom = transport.transport_stream
+    assert isinstance(bottom, trio.SocketStream)
+    bottom.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
 
 
 async def test_pages_over_https(files: Files) -> None:
