@@ -112,6 +112,16 @@ async def test_who_came_first_is_first() -> None:
         assert [asked.split()[1] for asked in server.asked] == [b"/%d" % n for n in range(9)]
 
 
+async def test_who_could_not_connect_gives_its_place_back() -> None:
+    limits = httpx.Limits(max_connections=1)
+    timeout = httpx.Timeout(None, pool=0)
+    async with peer(answering(OK)) as server, client(limits=limits, timeout=timeout) as asker:
+        for _ in range(2):
+            with pytest.raises(httpx.ConnectError):
+                await asker.get("http://127.0.0.1:1/")
+        assert (await asker.get(server.url)).content == b"ok"
+
+
 async def test_a_kept_connection_makes_room_for_another_server() -> None:
     limits = httpx.Limits(max_connections=1)
     async with (
