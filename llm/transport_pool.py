@@ -40,7 +40,11 @@ class Pool:
 
     async def enter(self) -> None:
         """Wait for a place; who came first is first. The caller bounds the wait."""
-        if self._places is not None:
+        if self._places is None:
+            return
+        try:
+            self._places.acquire_nowait()  # a place that is free is no wait, whatever its bound
+        except trio.WouldBlock:
             await self._places.acquire()
 
     def leave(self) -> None:
