@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run dev test check format bench wheel lock clean
+.PHONY: help install run dev test check format bench fuzz wheel lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,6 +32,11 @@ format: dev ## put the code in shape
 
 bench: dev ## measure, as ratios to references of the same run
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# The inputs worth keeping are in build/fuzz; what fails is written beside them.
+fuzz: dev ## fuzz by coverage, SECONDS (60) for each target (needs: pip install atheris)
+	for target in http frames tuples objects cards png markup; do \
+		$(BIN)/python -m tests.fuzz $$target --seconds $(or $(SECONDS),60) || exit 1; done
 
 wheel: dev ## build dist/*.whl
 	$(BIN)/python -m pip --disable-pip-version-check -q wheel --no-deps -w dist .
