@@ -24,6 +24,9 @@ import trio
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 * 1024 * 1024
 
+CLOSE_FRAME = b"\x88"
+"""How a close frame begins: whole, opcode 8 (RFC 6455, 5.2)."""
+
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -52,6 +55,7 @@ class SocketEdge(trio.abc.Stream):
         self._busy = False
         self._closed = False
         self._leaving = False
+        self._over = False  # a close frame is out, and nothing may follow it
         self._fd = -1
         if isinstance(transport, trio.SocketStream):
             self._fd = transport.socket.fileno()
@@ -73,6 +77,8 @@ class SocketEdge(trio.abc.Stream):
             trio.BrokenResourceError: the peer is gone.
 
         """
+        if self._over:
+            raise trio.BrokenResourceError("the last frame was a goodbye")
         if self._busy or self._fd < 0:
             return False
         try:
@@ -103,6 +109,8 @@ class SocketEdge(trio.abc.Stream):
         async with self._lock:
             if self._closed or self._leaving:
                 raise trio.ClosedResourceError
+            if self._over:
+                raise trio.BrokenResourceError("the last frame was a goodbye")
             self._busy = True
             whole = False
             try:
@@ -116,6 +124,9 @@ class SocketEdge(trio.abc.Stream):
                 raise trio.BrokenResourceError("the peer takes nothing in")
             self._rest = b""
             self._busy = False
+            # A room may have news while trio-websocket answers a close frame by itself, before
+            # the client hears of it (RFC 6455, 5.5.1: no data after a close frame).
+            self._over = bytes(data[:1]) == CLOSE_FRAME
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until a write might get through; the deadline is the caller's."""
