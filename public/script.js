@@ -4,11 +4,13 @@ import { Api } from "./modules/api.js";
 import { Hub, LOBBY } from "./modules/hub.js";
 import { Memory } from "./modules/memory.js";
 import { Outbox } from "./modules/outbox.js";
+import { t } from "./modules/strings.js";
 import { Composer } from "./modules/view/composer.js";
 import { Dialogs } from "./modules/view/dialogs.js";
 import { $, nextFrame } from "./modules/view/dom.js";
 import { Entrance } from "./modules/view/entrance.js";
 import { Members } from "./modules/view/members.js";
+import { MyData } from "./modules/view/mydata.js";
 import { Panels } from "./modules/view/panels.js";
 import { Search } from "./modules/view/search.js";
 import { Sidebar } from "./modules/view/sidebar.js";
@@ -29,7 +31,8 @@ const dialogs = new Dialogs(hub);
 const entrance = new Entrance(hub, api);
 const panels = new Panels(local);
 const sidebar = new Sidebar(hub, { onOpen: go });
-const search = new Search(hub, { onFound: (id) => (panels.closeAll(), transcript.find(id)) });
+const search = new Search(hub, { onFound: goToMessage });
+new MyData(hub, api, { onImported: go });
 
 const showMembers = () => (members.render(), members.renderNow());
 
@@ -71,8 +74,15 @@ function roomChanged({ room, change }) {
 function go(id) {
   if (id !== hub.current) history.pushState({ room: id }, "", address(id));
   panels.closeAll();
-  hub.open(id);
+  const opened = hub.open(id);
   composer.focus();
+  return opened;
+}
+
+async function goToMessage(id, room) {
+  if (room === hub.current) panels.closeAll();
+  else await go(room);
+  transcript.find(id);
 }
 
 /** An invite is a key: once used it should not stay in the address bar and go along with a copy. */
@@ -89,6 +99,12 @@ function leaveAddress(id) {
 const address = (id) => (id === LOBBY ? "/" : `/?room=${encodeURIComponent(id)}`);
 
 const exported = (id, format) => `/api/rooms/${encodeURIComponent(id)}/export?format=${format}`;
+
+async function toggleArchived(room) {
+  const archived = !room.info.archived;
+  await hub.updateRoom(room, { archived });
+  if (archived) status.toast(t.archived(room.info.title || t.untitled));
+}
 
 function bind(selector, work) {
   $(selector).addEventListener("click", work);
@@ -114,11 +130,13 @@ bind("#new-room", () => (panels.closeAll(), dialogs.newRoom()));
 bind("#me", () => (entrance.offer(), dialogs.name()));
 bind("#invite", () => dialogs.invite(hub.here));
 bind("#room-settings", () => dialogs.changeRoom(hub.here));
+bind("#archive-room", () => attempt(() => toggleArchived(hub.here)));
 bind("#delete-room", () => dialogs.remove(hub.here));
 bind("#open-search", () => search.open());
 bind("#room-menu", () => $("#room-menu").hidePopover());
 $("#room-menu").addEventListener("beforetoggle", ({ target }) => {
   const { bottom, right } = $("#open-menu").getBoundingClientRect();
+  $("#archive-room").textContent = hub.here.info?.archived ? t.unarchive : t.archive;
   for (const format of ["md", "json"]) $(`#export-${format}`).href = exported(hub.current, format);
   target.style.top = `${bottom + 4}px`;
   target.style.right = `${document.documentElement.clientWidth - right}px`;

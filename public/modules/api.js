@@ -12,6 +12,8 @@ export class ApiError extends Error {
 
 const PATIENCE = 15_000; // ms; longer than any of these calls takes on a server that is well
 
+const LONG = 300_000; // ms for a large file over a slow line
+
 export class Api {
   constructor() {
     this.csrf = "";
@@ -53,6 +55,20 @@ export class Api {
 
   deleteRoom(id) {
     return this.#call("DELETE", `/api/rooms/${encodeURIComponent(id)}`);
+  }
+
+  /** Make rooms of a file of chats; `title` is for those that bring none. */
+  async importChats(file, title) {
+    const response = await fetch(`/api/import?title=${encodeURIComponent(title)}`, {
+      method: "POST",
+      headers: { Accept: "application/json", "X-CSRF-Token": this.csrf },
+      body: file,
+      signal: AbortSignal.timeout(LONG),
+    }).catch(() => {
+      throw new ApiError(t.cantImport);
+    });
+    if (!response.ok) throw await errorOf(response);
+    return response.json();
   }
 
   #keep(session) {

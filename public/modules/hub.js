@@ -17,6 +17,7 @@ export class Hub {
     Object.assign(this, { api, outbox, memory });
     this.rooms = new Map();
     this.listed = []; // ids that the server listed, in its order
+    this.archived = []; // the same, of those in the archive
     this.current = LOBBY;
     this.user = null;
     this.llm = null;
@@ -131,6 +132,7 @@ export class Hub {
   forget(id) {
     this.rooms.delete(id);
     this.listed = this.listed.filter((other) => other !== id);
+    this.archived = this.archived.filter((other) => other !== id);
     this.memory.forget(id);
     this.emit({ kind: "gone", id });
     if (this.current === id) this.open(LOBBY);
@@ -168,6 +170,7 @@ export class Hub {
   #somebodyElse() {
     this.rooms.clear();
     this.listed = [];
+    this.archived = [];
     this.inbox = null;
     this.emit({ kind: "current" });
   }
@@ -190,6 +193,9 @@ export class Hub {
 
   async refreshRooms() {
     const { rooms } = await this.connection.request("list_rooms", {});
+    const archive = await this.connection.request("list_rooms", { archived: true });
+    this.archived = archive.rooms.map((info) => info.id);
+    for (const info of archive.rooms) this.room(info.id).info = info;
     this.listed = rooms.map((info) => info.id);
     for (const info of rooms) this.room(info.id).info = info;
     for (const id of [this.current, LOBBY]) if (!this.listed.includes(id)) this.listed.push(id);
@@ -344,6 +350,16 @@ export class Hub {
     if (room.cursor?.epoch === cursor?.epoch && room.oldest === before)
       this.#changed(room, state.applyPage(room, page));
     return room.more;
+  }
+
+  /** Go on with a reply that broke off. */
+  continueReply(room, message) {
+    return this.connection.request("continue_reply", { room: room.id, message });
+  }
+
+  /** In all rooms; the answer has their titles. */
+  searchAll(query) {
+    return this.connection.request("search_messages", { query, limit: 50 });
   }
 
   search(room, query) {

@@ -46,6 +46,10 @@ export const t = {
   lobby: "Lobby",
   yourRooms: "Your rooms",
   publicRooms: "Public rooms",
+  archivedRooms: "Archived",
+  archive: "Archive",
+  unarchive: "Take out of the archive",
+  archived: (title) => `“${title}” is in the archive now, at the end of the list.`,
   untitled: "Untitled",
   newRoom: "New room",
   roomSettings: "Settings of this room",
@@ -103,6 +107,8 @@ export const t = {
   interrupted: "Interrupted",
   stopped: "Stopped",
   tryAgain: "Try again",
+  goOn: "Go on",
+  redo: "Redo",
   onlyYou: "Only you see this",
   demoBadge: "demo",
   copy: "Copy",
@@ -123,10 +129,18 @@ export const t = {
   tooBig: "This message is too long to send.",
 
   // Search
+  inRoom: (title) => `in ${title}`,
   searchEmpty: "Nothing found.",
   searching: "Searching…",
   searchMore: "There are more; add a word to narrow it down.",
   notLoaded: "That message is too far back to be shown here.",
+
+  // My data
+  importing: "Importing…",
+  import: "Import",
+  imported: (rooms, messages) =>
+    `${plural(rooms, "room", "rooms")} with ${plural(messages, "message", "messages")} imported.`,
+  cantImport: "The server could not be reached, or it took too long.",
 
   // Appearance
   themes: { auto: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" },

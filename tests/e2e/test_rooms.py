@@ -121,7 +121,7 @@ def test_a_failed_reply_says_why_and_can_be_tried_again(
     ended(reply, "failed")
     expect(reply.locator(".error")).not_to_be_empty()
     expect(ada.locator("#demo")).to_be_hidden()
-    reply.get_by_role("button", name="Try again").click()
+    reply.get_by_role("button", name="Redo").click()
     ended(reply_to(ada, "Do please fail"))
     expect(reply_to(ada, "Do please fail")).to_contain_text("word11")
     expect(ada.locator(".message.failed")).to_have_count(0)

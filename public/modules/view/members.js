@@ -39,7 +39,7 @@ export class Members {
     );
     const own = info?.owner && info.owner === this.hub.user?.id;
     $("#invite").hidden = !(info?.visibility === "link" && info.invite);
-    for (const id of ["#room-settings", "#delete-room"]) $(id).hidden = !own;
+    for (const id of ["#room-settings", "#archive-room", "#delete-room"]) $(id).hidden = !own;
   }
 
   #section(title, members) {

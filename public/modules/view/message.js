@@ -5,7 +5,7 @@ import { avatar, copyText, h, icon, iconButton, timeOf } from "./dom.js";
 import { Streaming } from "./streaming.js";
 
 export class MessageView {
-  /** `actions`: regenerate(message), toast(text), written(). */
+  /** `actions`: regenerate(message), goOn(message), toast(text), written(). */
   constructor(message, { me, to, actions }) {
     Object.assign(this, { message, me, to, actions, stream: null, swipe: 0 });
     this.element = h("li", { class: "message", id: `m-${message.id}`, tabindex: "-1" });
@@ -89,19 +89,19 @@ export class MessageView {
 
   #footing() {
     const { status, error } = this.message;
-    if (status === "failed") return [h("p", { class: "error" }, icon("alert"), error || t.failed), this.#again()];
-    if (status === "interrupted") return [h("span", { class: "mark" }, t.interrupted), this.#again()];
-    if (status === "stopped") return [h("span", { class: "mark" }, t.stopped), this.#again()];
+    if (status === "failed") return [h("p", { class: "error" }, icon("alert"), error || t.failed), ...this.#again()];
+    if (status === "interrupted") return [h("span", { class: "mark" }, t.interrupted), ...this.#again()];
+    if (status === "stopped") return [h("span", { class: "mark" }, t.stopped), ...this.#again()];
     return this.message.swipes?.length ? [this.#swipes()] : [];
   }
 
+  /** What broke off goes on, where there is something to go on with, or is made anew. */
   #again() {
-    return h(
-      "button",
-      { type: "button", class: "small-button again", onclick: () => this.actions.regenerate(this.message) },
-      icon("redo"),
-      t.tryAgain,
-    );
+    const button = (sign, label, act) =>
+      h("button", { type: "button", class: "small-button again", onclick: () => act(this.message) }, icon(sign), label);
+    const { regenerate, goOn } = this.actions;
+    if (!this.message.text.trim()) return [button("redo", t.tryAgain, regenerate)];
+    return [button("play", t.goOn, goOn), button("redo", t.redo, regenerate)];
   }
 
   /** Earlier texts of this reply, to leaf through. */

@@ -1,13 +1,14 @@
-/** Search in the room that is open. */
+/** Search in the room that is open, or in all. */
 
 import { t } from "../strings.js";
 import { $, h, timeOf, dayName } from "./dom.js";
 
 const PAUSE = 250; // ms after the last key before it is asked for
+const NARROW = matchMedia("(max-width: 859px)"); // as in styles.css
 const AROUND = 80; // characters shown before the first word found
 
 export class Search {
-  /** `onFound(id)` when a result is chosen. */
+  /** `onFound(id, room)` when a result is chosen. */
   constructor(hub, { onFound }) {
     Object.assign(this, { hub, onFound, panel: $("#search"), asked: 0 });
     $("#query").addEventListener("input", () => this.#later());
@@ -15,6 +16,7 @@ export class Search {
       event.preventDefault();
       this.#ask();
     });
+    $("#search-where").addEventListener("change", () => this.#ask());
     $("#close-search").addEventListener("click", () => this.close());
     this.panel.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
   }
@@ -31,11 +33,22 @@ export class Search {
     $("#open-search").focus();
   }
 
-  /** Another room is shown: what was found belongs to the last one. */
+  get #everywhere() {
+    return $("#search-where :checked").value === "all";
+  }
+
+  /** Another room is shown: what was found in the last one belongs there. */
   clear() {
+    if (this.#everywhere) return;
     this.panel.hidden = true;
     $("#query").value = "";
     this.#show("", []);
+  }
+
+  /** On a phone the panel covers what it leads to. */
+  #choose(id, room) {
+    if (NARROW.matches) this.panel.hidden = true;
+    this.onFound(id, room);
   }
 
   #later() {
@@ -50,29 +63,34 @@ export class Search {
     if (!query) return this.#show("", []);
     $("#search-note").textContent = t.searching;
     try {
-      const { messages, more } = await this.hub.search(this.hub.here, query);
+      const { messages, more, rooms } = await this.#found(query);
       if (mine !== this.asked) return; // an answer to an older question
       const note = messages.length ? (more ? t.searchMore : "") : t.searchEmpty;
-      this.#show(note, [...messages].reverse(), query);
+      this.#show(note, [...messages].reverse(), query, rooms);
     } catch (error) {
       if (mine === this.asked) this.#show(error.message, []);
     }
   }
 
-  #show(note, messages, query = "") {
-    const words = query.split(/\s+/).filter(Boolean);
-    $("#search-note").textContent = note;
-    $("#results").replaceChildren(...messages.map((message) => this.#result(message, words)));
+  #found(query) {
+    return this.#everywhere ? this.hub.searchAll(query) : this.hub.search(this.hub.here, query);
   }
 
-  #result({ id, author, at, text }, words) {
+  #show(note, messages, query = "", rooms = null) {
+    const words = query.split(/\s+/).filter(Boolean);
+    $("#search-note").textContent = note;
+    $("#results").replaceChildren(...messages.map((message) => this.#result(message, words, rooms)));
+  }
+
+  #result({ id, room, author, at, text }, words, rooms) {
+    const where = rooms && h("span", { class: "where" }, t.inRoom(rooms[room] ?? t.untitled));
     return h(
       "li",
       {},
       h(
         "button",
-        { type: "button", onclick: () => this.onFound(id) },
-        h("span", { class: "head" }, h("b", {}, author.name), `${dayName(at)}, `, timeOf(at)),
+        { type: "button", onclick: () => this.#choose(id, room) },
+        h("span", { class: "head" }, h("b", {}, author.name), `${dayName(at)}, `, timeOf(at), where),
         h("span", { class: "excerpt" }, ...marked(excerpt(text, words), words)),
       ),
     );

@@ -18,9 +18,11 @@ export class Sidebar {
 
   render() {
     const { hub } = this;
-    const rooms = hub.listed.map((id) => hub.room(id)).filter((room) => room.info);
+    const all = [...new Set([...hub.listed, ...hub.archived])].map((id) => hub.room(id));
+    const known = all.filter((room) => room.info);
+    const rooms = known.filter(({ info }) => !info.archived);
     const lobby = rooms.filter(({ id }) => id === "lobby");
-    const rest = rooms.filter(({ id, info }) => id !== "lobby" && !info.archived);
+    const rest = rooms.filter(({ id }) => id !== "lobby");
     const mine = rest.filter((room) => this.#mine(room));
     const open = rest.filter((room) => !this.#mine(room));
     const focused = document.activeElement?.dataset?.room;
@@ -28,6 +30,7 @@ export class Sidebar {
       ...this.#section(null, lobby),
       ...this.#section(t.yourRooms, mine),
       ...this.#section(t.publicRooms, open),
+      ...this.#fold(known.filter(({ info }) => info.archived)),
     );
     if (focused) $(`[data-room="${CSS.escape(focused)}"]`, this.nav)?.focus();
     this.#me();
@@ -42,6 +45,20 @@ export class Sidebar {
     if (!rooms.length) return [];
     const list = h("ul", {}, ...rooms.map((room) => this.#row(room)));
     return title ? [h("h2", {}, title), list] : [list];
+  }
+
+  /** The archive: closed until somebody looks into it, or is in one of its rooms. */
+  #fold(rooms) {
+    if (!rooms.length) return [];
+    const open = this.unfolded ?? rooms.some(({ id }) => id === this.hub.current);
+    const fold = h(
+      "details",
+      { class: "fold", open },
+      h("summary", {}, `${t.archivedRooms} (${rooms.length})`),
+      h("ul", {}, ...rooms.map((room) => this.#row(room))),
+    );
+    fold.firstChild.addEventListener("click", () => (this.unfolded = !fold.open));
+    return [fold];
   }
 
   #row(room) {

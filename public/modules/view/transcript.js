@@ -25,7 +25,8 @@ export class Transcript {
       onTop: () => this.#loadOlder(),
     });
     this.actions = {
-      regenerate: (message) => this.#regenerate(message),
+      regenerate: (message) => this.#again(message, () => hub.regenerate(this.room, message.id)),
+      goOn: (message) => this.#again(message, () => hub.continueReply(this.room, message.id)),
       toast: (text) => hub.toast(text),
       written: () => {},
     };
@@ -71,7 +72,7 @@ export class Transcript {
   /** Go to a message, wherever it is; loads what lies between. */
   async find(id) {
     for (let page = 0; page < FAR && !this.views.has(id); page += 1)
-      if (this.room.oldest < id || !(await this.hub.loadOlder(this.room, 100))) break;
+      if (this.room.oldest < id || !(await this.hub.loadOlder(this.room, 200))) break;
     const view = this.views.get(id);
     if (!view) return this.hub.toast(t.notLoaded);
     this.scroller.toElement(view.element);
@@ -265,10 +266,10 @@ export class Transcript {
     while (this.said.childElementCount > 5) this.said.firstElementChild.remove();
   }
 
-  async #regenerate(message) {
+  async #again(message, ask) {
     if (busy(this.room) && message.status === "running") return;
     try {
-      await this.hub.regenerate(this.room, message.id);
+      await ask();
       this.scroller.follow();
     } catch (error) {
       this.hub.toast(error.message);
