@@ -1,5 +1,6 @@
 """What the databases have in common: connections, and what their errors mean."""
 
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import ClassVar
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
-from hub.store.base import NAME_TAKEN, NO_ROOM, NO_USER, TAKEN
+from hub.store.base import CLOSED, NAME_TAKEN, NO_ROOM, NO_USER, TAKEN
 from hub.store.contract import StoreError
 from hub.store.rows import Row
 from hub.store.schema import migrate
@@ -45,6 +46,7 @@ class Database(ABC):
         self._writer = writer
         self._readers = readers
         self._tick = 0
+        self._closed = threading.Event()
 
     def open(self) -> None:
         """Make sure that no other hub is here, and bring the tables up to date.
@@ -75,14 +77,31 @@ class Database(ABC):
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """One transaction, committed at the end."""
-        with self._writer.connect() as connection, connection.begin():
+        with self.connected(self._writer) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that sees what was committed before each statement."""
-        with self._readers.connect() as connection:
+        with self.connected(self._readers) as connection:
             yield connection
+
+    @contextmanager
+    def connected(self, engine: Engine) -> Iterator[Connection]:
+        """A connection that is closed for good where `close` came in between.
+
+        A thread that nobody waited for may come back with it, to a pool that nobody empties.
+        """
+        if self._closed.is_set():
+            raise StoreError(CLOSED)
+        pool = engine.pool
+        try:
+            with engine.connect() as connection:
+                yield connection
+        finally:
+            if self._closed.is_set():
+                pool.dispose()
+                engine.dispose()
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -105,6 +124,7 @@ class Database(ABC):
 
     def close(self) -> None:
         """Give everything back; the writer's connection last, which then tidies up."""
+        self._closed.set()
         self._readers.dispose()
         self._writer.dispose()
 

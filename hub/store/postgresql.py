@@ -75,7 +75,7 @@ class PostgreSQL(Database):
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """One transaction. If the server is lost in COMMIT it is asked, once it is back."""
-        with self._writer.connect() as connection:
+        with self.connected(self._writer) as connection:
             transaction = connection.begin()
             try:
                 number = connection.scalar(_BEGIN, {"key": TURN_KEY})

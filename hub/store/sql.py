@@ -263,6 +263,8 @@ class SqlStore:
                 if not error.connection_invalidated:
                     raise
             return self._try(read)  # the server was restarted: the first call has noticed
+        except StoreError:
+            raise
         except Exception as error:
             log.error("Cannot read: %s", error)  # noqa: TRY400 - told in words
             sentence = self._database.trouble(error) or "The database cannot be read."

@@ -29,6 +29,11 @@ transactions, one upon another, leave a gap only now and then."""
 WAL_BYTES = 64 * 1024 * 1024
 """Size to which the write-ahead log is cut back after a long read has made it grow."""
 
+GONE = (
+    "The database file was removed or replaced while Hubbub was running: nothing can be stored"
+    " or read until it is restarted."
+)
+
 _TROUBLES = {
     "SQLITE_FULL": "The disk is full: nothing more can be stored.",
     "SQLITE_IOERR": "The disk reports errors: nothing can be stored or read.",
@@ -59,6 +64,7 @@ class SQLite(Database):
     ) -> None:
         self.path = path
         self._lock: Lock | None = None
+        self._place: tuple[int, int] | None = None
         super().__init__(_writer(path, synchronous, beside=beside), _readers(path), beside=beside)
 
     def open(self) -> None:
@@ -72,6 +78,27 @@ class SQLite(Database):
         if not self.beside:
             self._lock = Lock(self.path)
         super().open()
+
+        self._place = _place(self.path)
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """See `Database.writing`. The file is looked for last: what it says then is stored."""
+        with super().writing() as connection:
+            yield connection
+        self._check_place()
+
+    @contextmanager
+    def connected(self, engine: Engine) -> Iterator[Connection]:
+        """See `Database.connected`. A file that is gone must not be made anew, empty."""
+        self._check_place()
+        with super().connected(engine) as connection:
+            yield connection
+
+    def _check_place(self) -> None:
+        """Refuse to go on in a file that nobody will find again; a microsecond or two."""
+        if self._place is not None and _place(self.path) != self._place:
+            raise StoreError(GONE)
 
     @contextmanager
     def alone(self, connection: Connection) -> Iterator[None]:  # noqa: ARG002 - a file's lock
@@ -154,6 +181,15 @@ class Lock:
     def release(self) -> None:
         """Let others have it."""
         os.close(self._file)
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another of the same name, or None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _writer(path: Path, synchronous: Synchronous, *, beside: bool) -> Engine:

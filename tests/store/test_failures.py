@@ -1,6 +1,7 @@
 """A full disk, a lost server, a commit in doubt: said plainly, and got over."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from sqlalchemy import make_url, text
 
 from hub.records import Message
 from hub.store.contract import AddMessage, Outcome, SaveRoom, Store, StoreError
-from hub.store.opening import choose, open_store
+from hub.store.opening import choose, open_database, open_store
 from hub.store.postgresql import PostgreSQL
+from hub.store.sqlite import SQLite
 from tests.postgres import Server, postgres  # noqa: F401 - a fixture
 from tests.store.making import message, room
 
@@ -61,6 +63,40 @@ async def test_a_full_disk_refuses_and_recovers(small_disk: Path) -> None:
         assert await stored(store) == acknowledged
     async with open_store(small_disk / "hubbub.db") as store:
         assert await stored(store) == acknowledged
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_a_file_that_is_gone_is_noticed(tmp_path: Path, how: str) -> None:
+    """What SQLite still writes to a file without a name nobody would find again."""
+    file = tmp_path / "hubbub.db"
+    async with open_store(file) as store:
+        await store.commit(SaveRoom(room()))
+        kept = await store.commit(AddMessage(message()))
+        assert kept is not None
+        file.rename(tmp_path / "away.db")
+        if how == "replaced":
+            shutil.copyfile(tmp_path / "away.db", file)
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"removed or replaced.* restarted"):
+                await store.commit(AddMessage(message()))
+            with pytest.raises(StoreError, match="removed or replaced"):
+                await store.room("den")
+        if how == "removed":
+            assert not file.exists()  # nor made anew, empty
+        (tmp_path / "away.db").rename(file)
+        again = await store.commit(AddMessage(message()))
+        assert await stored(store) == [kept, again]
+    async with open_store(file) as store:
+        assert await stored(store) == [kept, again]
+
+
+async def test_a_file_that_goes_during_a_commit_is_noticed(tmp_path: Path) -> None:
+    database = SQLite(tmp_path / "a.db")
+    open_database(database)
+    with pytest.raises(StoreError, match="removed or replaced"):
+        with database.writing():
+            (tmp_path / "a.db").unlink()
+    database.close()
 
 
 @pytest.mark.postgresql

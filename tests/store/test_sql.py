@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from hub.records import Message
 from hub.store import schema
 from hub.store.contract import AddMessage, Outcome, SaveMessage, SaveRoom, StoreError
-from hub.store.opening import choose, open_store
+from hub.store.opening import choose, open_database, open_store
 from hub.store.sqlite import SQLite
 from tests.postgres import Server, postgres  # noqa: F401 - a fixture
 from tests.store.making import message, room
@@ -202,6 +202,22 @@ async def test_closing_does_not_wait_for_ever(
     (result,) = results
     assert isinstance(result, StoreError)
     assert result.unknown
+
+
+@pytest.mark.parametrize("use", ["writing", "reading"])
+def test_a_connection_that_comes_back_after_the_end_is_closed(where: str, use: str) -> None:
+    """Seen: a thread that was not waited for gave its connection to a pool that was gone."""
+    database = choose(where)
+    open_database(database)
+    with getattr(database, use)() as connection:
+        raw = connection.connection.dbapi_connection
+        database.close()
+        assert connection.scalar(text("SELECT 1")) == 1
+    with pytest.raises(Exception, match="closed"):
+        raw.execute("SELECT 1")
+    with pytest.raises(StoreError, match="shutting down"):
+        with getattr(database, use)():
+            pytest.fail("it opened")
 
 
 async def test_a_then_that_fails_does_not_silence_the_others(
