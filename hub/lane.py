@@ -23,7 +23,7 @@ from hub.models import model_of
 from hub.persona import persona
 from hub.records import Character, Ending, Message, Usage
 from hub.reply import Reply
-from hub.scene import heard, scene_of
+from hub.scene import PAST, budget_of, heard, scene_of
 from hub.store.contract import Outcome, StoreError
 from hub.turns import Agenda, Turn, TurnError, Waiting, addressed
 from llm import provider as llm
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from hub.room import LiveRoom
 
 logger = logging.getLogger(__name__)
-
-# Messages of the past that are considered for a prompt; its budget of tokens decides.
-PAST = 200
 
 
 @define
@@ -177,7 +174,7 @@ class Lane:
 
     def _start(self) -> None:
         if not self.busy:
-            self.busy = self._room.start(self)
+            self.busy = self._room.start(self.run)
         if not self.busy:  # the room is closed
             self._settle(whole=False)
 
@@ -189,6 +186,8 @@ class Lane:
                 while self._more():
                     await self._guarded_turn()
                     self._settle(whole=True)
+                    if self.to is None:
+                        self._room.summaries.look(self._agenda.waiting)
                 nursery.cancel_scope.cancel()
         except BaseException:
             self._settle(whole=False)
@@ -294,9 +293,13 @@ class Lane:
         # Who has left is not spoken for either.
         people = tuple(dict.fromkeys([*here, *(one.name for one in reversed(humans))]))
         asked = [one.text for one in prompts if one.text]
-        scene = scene_of(room.record, character, people, past, asked)
+        summary = room.summaries.known(before)
+        if summary is not None:
+            past = [one for one in past if one.private or one.id > summary.upto]
+        text = summary.text if summary else ""
+        scene = scene_of(room.record, character, people, past, asked, text)
         settings = services.settings
-        budget = max(settings.context_tokens - settings.max_tokens, settings.context_tokens // 4)
+        budget = budget_of(settings)
         budget -= min(tokens(begun), budget // 2)
         prompt = assemble(persona(character), scene, budget=budget)
         request = llm.Request(

@@ -6,7 +6,7 @@ shown by its callbacks: commit, then append, then answer, in one order (invarian
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from random import Random
@@ -40,6 +40,7 @@ from hub.rollup import Rollup
 from hub.settings import Settings
 from hub.showing import UNTOLD, Snapshot, as_member, shown
 from hub.store.contract import AddMessage, Outcome, RemoveMessage, SaveRoom, Store, StoreError
+from hub.summaries import Summaries
 from hub.transcript import Transcript
 from hub.turns import addressed
 from llm.provider import Provider, is_demo
@@ -92,6 +93,7 @@ class LiveRoom:
         self.log = services.new_log()
         self.transcript = Transcript(record.id, services.store, services.ids.new())
         self.replies: dict[str, Reply] = {}
+        self.summaries = Summaries(self)
         self.idle_since: float | None = trio.current_time()
         self.ended = trio.Event()
         self._present: dict[str, _Presence] = {}
@@ -594,11 +596,11 @@ class LiveRoom:
 
         return await self.change(decide)
 
-    def start(self, lane: Lane) -> bool:
-        """Run a lane's turns in the room's nursery; False if the room is closed."""
+    def start(self, task: Callable[[], Awaitable[None]]) -> bool:
+        """Run a task in the room's nursery, until the room is closed; False if it is."""
         if self._nursery is None:
             return False
-        self._nursery.start_soon(lane.run)
+        self._nursery.start_soon(task)
         return True
 
 

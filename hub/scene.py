@@ -3,7 +3,16 @@
 from collections.abc import Container, Iterable, Sequence
 
 from hub.records import Character, Message, Room
+from hub.settings import Settings
 from llm.character import Line, Scene
+
+PAST = 200
+"""Messages of the past that are considered for a prompt; its budget of tokens decides."""
+
+
+def budget_of(settings: Settings) -> int:
+    """Return how many tokens a prompt may have, so that a whole reply still fits."""
+    return max(settings.context_tokens - settings.max_tokens, settings.context_tokens // 4)
 
 
 def heard(
@@ -50,12 +59,17 @@ def scene_of(
     people: Iterable[str],
     past: Sequence[Message],
     asked: Sequence[str],
+    summary: str = "",
 ) -> Scene:
-    """Return what a reply of the character is to go on; `past` is all that it may know."""
+    """Return what a reply of the character is to go on.
+
+    `past` is all that it may know, and `summary` what of it is not in there.
+    """
     return Scene(
         scenario=room.scenario,
         cast=tuple(one.name for one in room.cast if one.id != character.id),
         people=tuple(people),
+        summary=summary,
         lines=tuple(
             Line(one.author.name, one.text, one.author.kind, one.id)
             for one in past
