@@ -2,12 +2,14 @@
 
 import io
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 
 from hub.cli import main
 from tests.cheap import CHEAP
@@ -124,13 +126,37 @@ async def test_a_hub_that_runs_notices() -> None:
         assert http.get("/api/users").status_code == 200
         run("user", "role", "Bob", "user")
         await until(lambda: http.get("/api/users").status_code == 403)
-        run("user", "disable", "Bob")
-        await until(lambda: code(http) == "log_in")
+        async with socket(server, http, answer.json()["csrf"]) as ws:
+            run("user", "disable", "Bob")
+            with trio.fail_after(PATIENCE), pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    await ws.get_message()
+            assert closed.value.reason is not None
+            assert closed.value.reason.code == 1008
+        assert code(http) == "log_in"
         # After a restart all is as it was.
         server.restart()
         answer = http.post("/api/session", json={"name": "Ada", "password": PASSWORD})
         assert answer.json()["user"]["role"] == "admin"
         assert PASSWORD not in server.log
+
+
+@asynccontextmanager
+async def socket(
+    server: Server, http: httpx.Client, csrf: str
+) -> AsyncIterator[WebSocketConnection]:
+    """Open a socket with the cookie of a browser."""
+    async with open_websocket(
+        "127.0.0.1",
+        server.port,
+        f"/ws?csrf={csrf}",
+        use_ssl=False,
+        subprotocols=["dm-rpc"],
+        extra_headers=[(b"cookie", f"hubbub_session={http.cookies['hubbub_session']}".encode())],
+    ) as ws:
+        yield ws
+        # Its client leaves the socket open where the server closed first.
+        await trio.aclose_forcefully(ws._stream)
 
 
 @pytest.mark.parametrize(
