@@ -8,26 +8,24 @@ changes in this process neither is lost.
 
 import logging
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any
 
 import msgspec
 import trio
-from attrs import define, frozen
+from attrs import frozen
 
+from hub.attempts import Attempts
 from hub.errors import (
     BadRequest,
     Conflict,
     Forbidden,
     HubError,
     NotFound,
-    TooMany,
     Unauthorized,
 )
 from hub.ids import secret_id
 from hub.names import clean, key
 from hub.passwords import Passwords, check
-from hub.patience import ADDRESSES, NAMES, NEWCOMERS, Patience, neighbourhood
 from hub.records import Account, Role, Token, User
 from hub.room import now
 from hub.store.contract import (
@@ -46,9 +44,6 @@ security = logging.getLogger("hub.security")
 
 OWNER = "the owner"
 """Who did it, in the log, where it was a command and nobody who is logged in."""
-
-REMEMBERED_CHARS = 64
-"""Of a name that somebody tried: a stranger decides how long it is, and we keep many."""
 
 MOST_NAMES = 100
 """Names tried for somebody whom another service sends: "Ada", "Ada 2", and so on."""
@@ -74,9 +69,7 @@ class Accounts:
         self._store = store
         self._passwords = passwords
         self._name_chars = name_chars
-        self._names = Patience(NAMES)
-        self._addresses = Patience(ADDRESSES)
-        self._newcomers = Patience(NEWCOMERS)
+        self._attempts = Attempts()
         self._changing = trio.Lock()
 
     # ── who is there ─────────────────────────────────────────────────────────────────
@@ -154,19 +147,13 @@ class Accounts:
         if password is not None:
             check(password)
         if address is not None:
-            self._admit_newcomer(address)
+            self._attempts.newcomer(address)
         hashed = await self._passwords.hash(password) if password is not None else None
         user = User(guest.id if guest else secret_id(), name, guest=False, role=role)
         used: list[Change] = [RemoveToken(invite.id)] if invite else []
         await self._add(user, hashed, *used)
         security.info("account %s (%s) made from %s", user.id, role, address or OWNER)
         return user
-
-    def _admit_newcomer(self, address: str) -> None:
-        where, moment = neighbourhood(address), monotonic()
-        if wait := self._newcomers.wait(where, moment):
-            _refuse(wait, "make an account", address)
-        self._newcomers.attempt(where, moment)
 
     async def log_in(self, name: str, password: str, address: str) -> Person:
         """Return who has this name and password.
@@ -198,7 +185,7 @@ class Accounts:
 
     async def _prove(self, name: str, account: Account | None, password: str, address: str) -> None:
         """Return if the password is the account's."""
-        attempt = self._attempt(name, address)
+        attempt = self._attempts.begin(name, address)
         try:
             verdict = await self._passwords.verify(account.password if account else None, password)
         except HubError:
@@ -214,13 +201,6 @@ class Accounts:
         attempt.forgive()
         if verdict.fresh is not None:
             await self._change_account(account.user, password=verdict.fresh)
-
-    def _attempt(self, name: str, address: str) -> "_Attempt":
-        attempt = _Attempt(
-            self._names, name[:REMEMBERED_CHARS], self._addresses, neighbourhood(address)
-        )
-        attempt.begin(address)
-        return attempt
 
     async def identified(
         self,
@@ -416,35 +396,3 @@ class Accounts:
             if enabled and other.user.id != person.user.id:
                 return
         raise Conflict("This is the last admin. Make another one first.", code="last_admin")
-
-
-@define
-class _Attempt:
-    """One attempt of somebody to show who they are, counted by name and by address."""
-
-    names: Patience
-    name: str
-    addresses: Patience
-    where: str
-
-    def begin(self, address: str) -> None:
-        moment = monotonic()
-        wait = max(self.names.wait(self.name, moment), self.addresses.wait(self.where, moment))
-        if wait:
-            _refuse(wait, "log in", address)
-        self.names.attempt(self.name, moment)
-        self.addresses.attempt(self.where, moment)
-
-    def forgive(self) -> None:
-        self.names.forgive(self.name, all=True)
-        # Not all: else a guesser logs in as himself now and then, and never has to wait.
-        self.addresses.forgive(self.where, all=False)
-
-
-def _refuse(wait: float, what: str, address: str) -> None:
-    security.warning("too many attempts to %s from %s", what, address)
-    raise TooMany(
-        f"Too many attempts. Wait {max(1, round(wait))} seconds, then try to {what} again.",
-        code="too_many_attempts",
-        retry_after=wait,
-    )

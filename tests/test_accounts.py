@@ -5,7 +5,7 @@ import msgspec
 import pytest
 import trio
 
-from hub import accounts as module
+from hub import attempts as module
 from hub.accounts import Accounts
 from hub.errors import BadRequest, Conflict, Forbidden, HubError, NotFound, TooMany, Unauthorized
 from hub.passwords import Passwords

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from hub import accounts as accounts_module
+from hub import attempts as attempts_module
 from hub.accounts import Accounts
 from hub.passwords import Passwords
 from hub.settings import SettingError, Settings
@@ -159,7 +159,7 @@ async def test_guessing_is_answered_with_429_and_a_time_that_grows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(accounts_module, "monotonic", lambda: now)
+    monkeypatch.setattr(attempts_module, "monotonic", lambda: now)
     async with running_hub(auth="accounts") as running, browser(running) as mallory:
         await account(running, "Ada")
         waits: list[int] = []
