@@ -10,6 +10,7 @@ import { Dialogs } from "./modules/view/dialogs.js";
 import { $, nextFrame } from "./modules/view/dom.js";
 import { Entrance } from "./modules/view/entrance.js";
 import { Members } from "./modules/view/members.js";
+import { Models } from "./modules/view/models.js";
 import { MyData } from "./modules/view/mydata.js";
 import { Panels } from "./modules/view/panels.js";
 import { Search } from "./modules/view/search.js";
@@ -26,7 +27,8 @@ const hub = new Hub({ api, outbox: new Outbox(session), memory });
 const status = new Status(hub);
 const transcript = new Transcript(hub);
 const members = new Members(hub);
-const composer = new Composer(hub);
+const models = new Models(hub);
+const composer = new Composer(hub, { command: (text) => models.command(text) });
 const dialogs = new Dialogs(hub);
 const entrance = new Entrance(hub, api);
 const panels = new Panels(local);
@@ -34,7 +36,7 @@ const sidebar = new Sidebar(hub, { onOpen: go });
 const search = new Search(hub, { onFound: goToMessage });
 new MyData(hub, api, { onImported: go });
 
-const showMembers = () => (members.render(), members.renderNow());
+const showMembers = () => (members.render(), members.renderNow(), models.render());
 
 /** What each kind of change means for what is on the screen. */
 const CHANGES = {

@@ -32,8 +32,9 @@ _NOT_OURS: Final = re.compile(
 class Server:
     """A hub's process. `url` ends with a slash and stays the same when it is restarted."""
 
-    def __init__(self, data: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, data: Path, env: Mapping[str, str], folder: Path = ROOT) -> None:
         self.data = data
+        self.folder = folder
         self.url = ""
         self.port = 0
         self._env = dict(env)
@@ -53,7 +54,7 @@ class Server:
         with (self.data / "stderr.log").open("a") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "hub", "serve", "--port", str(self.port)],
-                cwd=ROOT,
+                cwd=self.folder,
                 env=env | self._env,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -105,17 +106,18 @@ class Server:
 
 @contextmanager
 def running_server(
-    *, env: Mapping[str, str] | None = None, data: Path | None = None
+    *, env: Mapping[str, str] | None = None, data: Path | None = None, folder: Path = ROOT
 ) -> Iterator[Server]:
     """Run a hub with the demo model on a free port; it is gone when the block ends.
 
     Args:
         env: settings, over `HUBBUB_LLM=demo` and 200 tokens a second.
         data: where it keeps its data, if that must outlive the block.
+        folder: where it is started, and looks for `hubbub.toml`.
 
     """
-    with tempfile.TemporaryDirectory(prefix="hubbub-") as folder:
-        server = Server(data or Path(folder), env or {})
+    with tempfile.TemporaryDirectory(prefix="hubbub-") as fresh:
+        server = Server(data or Path(fresh), env or {}, folder)
         try:
             server.start()
             yield server

@@ -7,6 +7,9 @@ const ordinal = (n) => {
   return `${n}${{ one: "st", two: "nd", few: "rd", other: "th" }[rule]}`;
 };
 
+const duration = (seconds) =>
+  seconds < 0.1 ? "under 0.1 s" : `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+
 export const t = {
   app: "Hubbub",
 
@@ -88,6 +91,9 @@ export const t = {
   thinking: "Thinking…",
   queued: (position) =>
     position ? `Waiting for the model, ${ordinal(position)} in line…` : "Waiting for the model…",
+  usualModel: (model) => `${model} (usual)`,
+  modelPicked: (model) => `${model} answers in this room from now on.`,
+  models: (now, all) => `${now} answers here. Type /model and a name to change it: ${all.join(", ")}.`,
   answeredBy: (model) => `Answers come from ${model}.`,
 
   // Messages
@@ -111,6 +117,13 @@ export const t = {
   redo: "Redo",
   onlyYou: "Only you see this",
   demoBadge: "demo",
+  took: "What this reply took",
+  cached: "from the cache",
+  firstText: (seconds) => `first word after ${duration(seconds)}`,
+  wholeReply: (seconds) => `${duration(seconds)} in all`,
+  tokens: (read, written) =>
+    `${(read ?? "?").toLocaleString()} tokens read, ${(written ?? "?").toLocaleString()} written`,
+  cost: (cost) => `cost ${cost.toLocaleString(undefined, { maximumSignificantDigits: 3 })}`,
   copy: "Copy",
   copied: "Copied",
   copyFailed: "The browser doesn't allow copying here.",

@@ -9,8 +9,9 @@ const SAY_AGAIN = 3_000; // ms between two notes that we are typing
 const BIGGEST = 60 * 1024; // bytes; the default limit of a frame, less what stands around the text
 
 export class Composer {
-  constructor(hub) {
-    this.hub = hub;
+  /** `command(text)` is true where the text was an order to the page, not a message. */
+  constructor(hub, { command }) {
+    Object.assign(this, { hub, command });
     this.form = $("#composer");
     this.box = $("#text");
     this.sendButton = $("#send");
@@ -114,12 +115,17 @@ export class Composer {
   #send() {
     const text = this.box.value.trim();
     if (!text || !this.room || this.#complaint()) return;
+    if (this.command(text)) return this.#clear();
     const cast = this.#others().filter(({ kind }) => kind === "character");
     this.hub.sender.send(this.room, {
       text,
       to: mentioned(text, cast),
       reply: this.onlyMe ? "me" : undefined,
     });
+    this.#clear();
+  }
+
+  #clear() {
     this.box.value = "";
     this.#typed();
     this.box.focus();

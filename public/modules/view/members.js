@@ -3,6 +3,7 @@
 import { busy } from "../state.js";
 import { t } from "../strings.js";
 import { $, avatar, h, icon } from "./dom.js";
+import { modelOf } from "./models.js";
 
 const SIGNS = { private: "lock", link: "link", public: "globe" };
 
@@ -25,7 +26,7 @@ export class Members {
       ...(room.info?.scenario
         ? [h("h3", {}, t.scenario), h("p", { class: "about" }, room.info.scenario)]
         : []),
-      ...(llm && !llm.demo ? [h("p", { class: "model" }, t.answeredBy(llm.model ?? llm.provider))] : []),
+      ...(llm && !llm.demo ? [h("p", { class: "model" }, t.answeredBy(modelOf(room, llm)))] : []),
     );
     this.#head(room, people.length);
   }

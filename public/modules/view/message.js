@@ -3,6 +3,7 @@
 import { t } from "../strings.js";
 import { avatar, copyText, h, icon, iconButton, timeOf } from "./dom.js";
 import { Streaming } from "./streaming.js";
+import { Took } from "./took.js";
 
 export class MessageView {
   /** `actions`: regenerate(message), goOn(message), toast(text), written(). */
@@ -23,6 +24,7 @@ export class MessageView {
     element.classList.toggle("whisper", message.private);
     this.body = h("div", { class: "body", dir: "auto" });
     this.foot = h("div", { class: "foot" });
+    this.took = new Took();
     element.replaceChildren(
       ...element.querySelectorAll(":scope > .divider"),
       avatar(author),
@@ -55,7 +57,9 @@ export class MessageView {
     const { message } = this;
     if (message.status === "running") this.#startStream();
     else this.#showText();
+    this.took.update(message.usage);
     this.foot.replaceChildren(...this.#footing());
+    if (message.usage) this.foot.append(this.took.line);
   }
 
   #startStream() {
@@ -92,7 +96,10 @@ export class MessageView {
     if (status === "failed") return [h("p", { class: "error" }, icon("alert"), error || t.failed), ...this.#again()];
     if (status === "interrupted") return [h("span", { class: "mark" }, t.interrupted), ...this.#again()];
     if (status === "stopped") return [h("span", { class: "mark" }, t.stopped), ...this.#again()];
-    return this.message.swipes?.length ? [this.#swipes()] : [];
+    return [
+      this.message.swipes?.length && this.#swipes(),
+      this.message.usage?.cached && h("span", { class: "mark cached" }, t.cached),
+    ].filter(Boolean);
   }
 
   /** What broke off goes on, where there is something to go on with, or is made anew. */
@@ -132,7 +139,7 @@ export class MessageView {
     const again = iconButton("redo", t.regenerate, () => this.actions.regenerate(this.message), {
       class: "icon-button again-tool",
     });
-    return h("div", { class: "tools" }, author.kind === "character" && prompt && again, copy);
+    return h("div", { class: "tools" }, author.kind === "character" && prompt && again, this.took.button, copy);
   }
 }
 
