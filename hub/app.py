@@ -38,6 +38,7 @@ from hub.settings import SettingError, Settings
 from hub.store.opening import open_store
 from hub.tokens import Tokens
 from hub.watch import Watch
+from hub.web.card_routes import takes_cards
 from hub.web.entrance import Entrance
 from hub.web.gate import Gate, open_limits
 from hub.web.http import Site, serve_connection
@@ -247,6 +248,8 @@ def build_site(hub: Hub, settings: Settings, chance: random.Random) -> Site:
     gate = Gate(Doors(settings), limits)
 
     def max_body(request: Request) -> int:
+        if takes_cards(request.path):
+            return settings.card_bytes
         return settings.import_bytes if request.path == IMPORT else settings.body_bytes
 
     return Site(

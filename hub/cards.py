@@ -100,15 +100,15 @@ class Imported:
     warnings: tuple[str, ...] = ()
 
 
-def import_card(data: bytes) -> Imported:
-    """Read a card, JSON or PNG, version 1, 2 or 3.
+def import_card(data: bytes, most: int = MAX_FILE) -> Imported:
+    """Read a card, JSON or PNG, version 1, 2 or 3, of at most so many bytes.
 
     Raises:
         CardError: it is no card, broken, or too big.
 
     """
-    if len(data) > MAX_FILE:
-        raise CardError(f"This file is bigger than {MAX_FILE // 1024 // 1024} MiB.")
+    if len(data) > most:
+        raise CardError(f"This file is bigger than {most / 1024 / 1024:.3g} MiB.")
     kind = _kind(data)
     if kind == "json":
         return _imported(_decoded(data), None)

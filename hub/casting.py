@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 from attrs import frozen
 
 from hub.commands import Cast, NewCharacter
@@ -11,6 +12,9 @@ from hub.names import clean
 from hub.presets import ASSISTANT, Presets
 from hub.records import Character, Trigger
 from hub.settings import Settings
+
+CARDS_BYTES = 2 * 1024 * 1024
+"""Of all cards of a room as JSON: they are stored and read with it, whatever changes."""
 
 
 @frozen
@@ -53,18 +57,49 @@ class Casting:
             BadRequest: too many, two alike, one that does not exist, a text too long.
 
         """
-        if len(wanted) > self.settings.cast:
+        known = {one.id: one for one in present}
+        cast = [self._character(one, known) for one in wanted]
+        self._check(cast)
+        return cast
+
+    def imported(self, character: Character, present: Sequence[Character]) -> Character:
+        """Return a character that came with a card, fit for a room in which are `present`.
+
+        It has an id of its own, and a name that is not too long.
+
+        Raises:
+            BadRequest: too many, two with one name, a text too long, cards that are too large.
+
+        """
+        for text in (character.personality, character.backstory, character.greeting):
+            self.bounded(text, "character's text")
+        name = character.name[: self.settings.name_chars].strip()
+        newcomer = msgspec.structs.replace(
+            character,
+            id=self.ids.new(),
+            name=clean(name, self.settings.name_chars, "character's name"),
+            instructions=self.bounded(character.instructions, "character's text"),
+            triggers=[one for one in character.triggers if _usable(one)],
+        )
+        self._check([*present, newcomer])
+        return newcomer
+
+    def _check(self, cast: Sequence[Character]) -> None:
+        if len(cast) > self.settings.cast:
             raise BadRequest(
                 f"A room has at most {self.settings.cast} characters.", code="too_many"
             )
-        known = {one.id: one for one in present}
-        cast = [self._character(one, known) for one in wanted]
         names = [one.name.casefold() for one in cast]
         if len(set(names)) < len(names):
             raise BadRequest("Two characters of a room can't have the same name.", code="same_name")
         if len({one.id for one in cast}) < len(cast):
             raise BadRequest("Two characters of a room can't have the same id.", code="same_id")
-        return cast
+        cards = sum(len(msgspec.json.encode(one.card)) for one in cast if one.card is not None)
+        if cards > CARDS_BYTES:
+            raise BadRequest(
+                f"The cards of a room's characters have at most {CARDS_BYTES >> 20} MiB together.",
+                code="too_long",
+            )
 
     def _character(self, wanted: str | NewCharacter, present: Mapping[str, Character]) -> Character:
         if isinstance(wanted, str):
@@ -92,3 +127,8 @@ class Casting:
             muted=wanted.muted,
             model=wanted.model,
         )
+
+
+def _usable(trigger: Trigger) -> bool:
+    """Whether people could have written it, who are held to the lengths of `NewTrigger`."""
+    return 0 < len(trigger.when) <= 200 and 0 < len(trigger.then) <= 2000

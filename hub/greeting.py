@@ -1,30 +1,32 @@
 """The first words of characters, when a room is made with them or they join its cast."""
 
+from collections.abc import Iterable
+
+from hub.ids import Ids
 from hub.markup import render_apart
 from hub.persona import greetings
 from hub.records import LOBBY, Author, Character, Message, Room
+from hub.room import now
 from hub.text import sound
 
 
-def greeted(room: Room) -> bool:
-    """Whether characters greet in a room: not where everybody passes, nor where games begin."""
-    return room.id != LOBBY and not room.game
+async def greetings_in(
+    room: Room, newcomers: Iterable[Character], *, user: str, ids: Ids
+) -> list[Message]:
+    """Return what those say first whom a user has brought into a room.
+
+    Nobody greets in the lobby, where everybody passes, nor in games, which begin otherwise.
+    """
+    if room.id == LOBBY or room.game:
+        return []
+    found = [await _greeting(one, room, user, ids.new()) for one in newcomers]
+    return [one for one in found if one is not None]
 
 
-async def greeting(
-    character: Character, room: Room, *, user: str, id: str, at: str
-) -> Message | None:
+async def _greeting(character: Character, room: Room, user: str, id: str) -> Message | None:
     """Return how a character opens the talk, or None if it waits until it is asked.
 
     Its other greetings are the swipes, so placed that the first of them is one step back.
-
-    Args:
-        character: who greets.
-        room: where.
-        user: the name that `{{user}}` stands for: of whoever brought the character in.
-        id: of the message.
-        at: when, ISO 8601 in UTC.
-
     """
     text, *others = [
         sound(one) for one in greetings(character, user=user, group=len(room.cast) > 1)
@@ -37,7 +39,7 @@ async def greeting(
         author=Author(character.id, character.name, "character", character.emoji),
         text=text,
         html=await render_apart(text),
-        at=at,
+        at=now(),
         status="done",
         demo=False,
         private=False,

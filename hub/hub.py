@@ -28,7 +28,7 @@ from hub.commands import (
 )
 from hub.errors import Close, Conflict, Forbidden, NotFound, TooMany, Unavailable
 from hub.events import RoomRemoved
-from hub.greeting import greeted, greeting
+from hub.greeting import greetings_in
 from hub.ids import Ids, secret_id
 from hub.log import Log
 from hub.markup import dressed
@@ -37,10 +37,11 @@ from hub.names import clean
 from hub.people import People
 from hub.presets import Presets
 from hub.pump import Pump
-from hub.records import LOBBY, Character, Message, Room, User
+from hub.records import LOBBY, Message, Room, User
 from hub.rights import RoomAction, Standing, demand, may, standing
 from hub.rollup import Rollup
-from hub.room import LiveRoom, Services, now, system_notice
+from hub.room import LiveRoom, now, system_notice
+from hub.services import Services
 from hub.settings import Settings
 from hub.showing import Snapshot, shown
 from hub.store.contract import (
@@ -117,7 +118,7 @@ class Hub:
             new_log=lambda: Log(TUPLES, settings.window, self.pump.log_grew),
             inbox=self.people.inbox,
         )
-        self._casting = Casting(settings, presets, self._services.ids)
+        self.casting = Casting(settings, presets, self._services.ids)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live until cancelled. Started when the lobby is open."""
@@ -313,7 +314,7 @@ class Hub:
         demand(user, "create")
         await self.check_owned(user)
         visibility = command.visibility or "private"
-        casting = self._casting
+        casting = self.casting
         wanted = command.characters
         record = Room(
             id=secret_id(),
@@ -328,21 +329,10 @@ class Hub:
             pace=self.settings.pace,
             at=now(),
         )
-        first = [AddMessage(one) for one in await self._greetings(user, record, record.cast)]
+        said = await greetings_in(record, record.cast, user=user.name, ids=self._services.ids)
+        first = [AddMessage(one) for one in said]
         await self._keep(SaveUser(user), SaveRoom(record), AddMember(record.id, user.id), *first)
         return record
-
-    async def _greetings(
-        self, user: User, room: Room, newcomers: Sequence[Character]
-    ) -> list[Message]:
-        """Return what characters say first, when the user has brought them into a room."""
-        if not greeted(room):
-            return []
-        found = [
-            await greeting(one, room, user=user.name, id=self._services.ids.new(), at=now())
-            for one in newcomers
-        ]
-        return [one for one in found if one is not None]
 
     async def new_game(
         self, scenario: str, cast: Sequence[NewCharacter], owner: User | None
@@ -352,12 +342,12 @@ class Hub:
             demand(owner, "create")
             await self.check_owned(owner)
         id = secret_id()
-        players = self._casting.cast(list(cast))
+        players = self.casting.cast(list(cast))
         names = ", ".join(one.name for one in players)
         record = Room(
             id=id,
             title=f"Game: {names}"[: self.settings.title_chars],
-            scenario=self._casting.bounded(scenario, "scenario"),
+            scenario=self.casting.bounded(scenario, "scenario"),
             cast=players,
             visibility="link",
             owner=owner.id if owner else None,
@@ -376,7 +366,7 @@ class Hub:
     def adoption(self, user: User, title: str) -> Adoption:
         """Return what makes rooms of the chats of a file."""
         demand(user, "create")
-        return Adoption(user, self._casting, self._services.ids, title)
+        return Adoption(user, self.casting, self._services.ids, title)
 
     async def adopt(self, user: User, record: Room, messages: Sequence[AddMessage]) -> None:
         """Store a room that came from elsewhere, whole or not at all."""
@@ -425,17 +415,18 @@ class Hub:
         `before`: ids of those who were in it already.
         """
         newcomers = [one for one in room.record.cast if one.id not in before]
-        for message in await self._greetings(user, room.record, newcomers):
+        ids = self._services.ids
+        for message in await greetings_in(room.record, newcomers, user=user.name, ids=ids):
             room.post(message)
 
     def _changes(self, command: UpdateRoom, record: Room) -> dict[str, object]:
         changed: dict[str, object] = {}
         if command.title is not None:
-            changed["title"] = self._casting.title(command.title)
+            changed["title"] = self.casting.title(command.title)
         if command.scenario is not None:
-            changed["scenario"] = self._casting.bounded(command.scenario, "scenario")
+            changed["scenario"] = self.casting.bounded(command.scenario, "scenario")
         if command.characters is not None:
-            changed["cast"] = self._casting.cast(command.characters, record.cast)
+            changed["cast"] = self.casting.cast(command.characters, record.cast)
         if command.answer is not None:
             changed["answer"] = command.answer
         if command.model is not msgspec.UNSET:
@@ -543,7 +534,7 @@ class Hub:
         record = await self._asked(self.store.room(LOBBY))
         if record is None:
             record = Room(
-                id=LOBBY, title="Lobby", cast=self._casting.plain(), visibility="public", at=now()
+                id=LOBBY, title="Lobby", cast=self.casting.plain(), visibility="public", at=now()
             )
             await self._keep(SaveRoom(record))
         await self._go_live(record)

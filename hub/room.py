@@ -9,11 +9,10 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from random import Random
 
 import msgspec
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from hub.awaited import Awaited
 from hub.client import Client
@@ -29,21 +28,18 @@ from hub.events import (
     RoomUpdated,
     Typing,
 )
-from hub.ids import Ids
 from hub.lane import Lane
-from hub.log import Log
 from hub.markup import render, render_apart
 from hub.models import model_of
 from hub.records import Author, Character, Member, Message, Room, User
 from hub.reply import Reply
-from hub.rollup import Rollup
-from hub.settings import Settings
+from hub.services import Services
 from hub.showing import UNTOLD, Snapshot, as_member, shown
-from hub.store.contract import AddMessage, Outcome, RemoveMessage, SaveRoom, Store, StoreError
+from hub.store.contract import AddMessage, Outcome, RemoveMessage, SaveRoom, StoreError
 from hub.summaries import Summaries
 from hub.transcript import Transcript
 from hub.turns import addressed
-from llm.provider import Provider, is_demo
+from llm.provider import is_demo
 
 logger = logging.getLogger(__name__)
 
@@ -51,26 +47,6 @@ logger = logging.getLogger(__name__)
 SNAPSHOT = 50
 
 STORE_DOWN = "Nothing can be stored just now, so your message was not sent. Try again soon."
-
-
-@frozen
-class Services:
-    """What rooms need of the rest of the hub.
-
-    Attributes:
-        new_log: makes a room's log.
-        inbox: the inbox of a user, who need not be connected.
-
-    """
-
-    settings: Settings
-    store: Store
-    provider: Provider
-    rollup: Rollup
-    ids: Ids
-    chance: Random
-    new_log: Callable[[], Log]
-    inbox: Callable[[str], Log]
 
 
 @define

@@ -168,6 +168,12 @@ class Settings:
         low=1024,
         high=1 << 32,
     )
+    card_bytes: int = _setting(
+        4 * 1024 * 1024,
+        "largest file of a character card; they are pictures of some 500 KiB",
+        low=1024,
+        high=64 << 20,
+    )
     text_chars: int = _setting(8000, "longest prompt; some four pages", low=1, high=1_000_000)
     scenario_chars: int = _setting(
         8000, "longest scenario, persona or instruction", low=1, high=1_000_000

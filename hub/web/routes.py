@@ -20,6 +20,7 @@ from hub.store.contract import StoreError
 from hub.web.account_routes import AccountApi
 from hub.web.bodies import json_response, read_body
 from hub.web.callers import Callers, address_of
+from hub.web.card_routes import CardApi
 from hub.web.entrance import Entrance
 from hub.web.export_routes import export, export_all
 from hub.web.game_routes import GameApi
@@ -70,6 +71,7 @@ class Api:
         people = AccountApi(self._hub, self._entrance, self._callers)
         usage = UsageApi(self._hub, self._callers)
         tokens = TokenApi(self._entrance, self._callers)
+        cards = CardApi(self._hub, self._user)
         oidc = OidcApi(self._entrance, self._callers)
         return Starlette(
             routes=[
@@ -98,6 +100,9 @@ class Api:
                 route("/api/export", GET=self.export_all),
                 route(IMPORT, POST=self.take_in),
                 route("/api/search", GET=self.search),
+                route("/api/cards", POST=cards.look),
+                route("/api/rooms/{id}/cards", POST=cards.add),
+                route("/api/rooms/{id}/characters/{character}/card", GET=cards.export),
                 route("/api/rooms/{id}/messages", GET=self.messages),
                 route("/api/rooms/{id}/export", GET=self.export),
                 route("/api/usage", GET=usage.all),
