@@ -185,7 +185,7 @@ async def open_to_all(
         await nursery.start(hub.run)
         if certificate is not None:
             await nursery.start(certificate.reload_at_hangup)
-        nursery.start_soon(forget, hub.store, settings.retention_days)
+        nursery.start_soon(forget, hub)
         for task in site.tasks:
             nursery.start_soon(task)
         door = trio.CancelScope()

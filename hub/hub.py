@@ -198,6 +198,11 @@ class Hub:
 
     # ── rooms ────────────────────────────────────────────────────────────────────────
 
+    @property
+    def live(self) -> list[LiveRoom]:
+        """Rooms that are in memory."""
+        return list(self._rooms.values())
+
     async def record(self, id: str) -> Room | None:
         """Return a room's settings, live or not; None if there is none."""
         room = self._rooms.get(id)

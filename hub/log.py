@@ -108,6 +108,14 @@ class Log:
         """Whether a reader that has seen `offset` of `epoch` can go on from there."""
         return epoch == self.epoch and self.dropped <= offset <= self.head
 
+    def forget(self, gone: Callable[[Event], bool]) -> None:
+        """Drop all events up to the last of which `gone` says that nobody may have it any more.
+
+        A reader that still needs one of those is `Behind`.
+        """
+        counts = (n for n, entry in enumerate(self._entries, 1) if gone(entry.event))
+        self._drop(max(counts, default=0))
+
     def follow(self, client: "Client", offset: int | None = None) -> Cursor:
         """Add a reader which has seen everything up to `offset` (None: up to now)."""
         cursor = Cursor(client, self, self.head if offset is None else offset)
@@ -159,10 +167,15 @@ class Log:
     def _shrink(self) -> None:
         # The newest event stays, however big: someone who keeps up must always get it.
         # An eighth at a time, since cutting a list's front moves all the rest.
-        goal = self._window - self._window // 8
+        left = self._bytes - self._window + self._window // 8
         count = 0
-        while self._bytes > goal and count < len(self._entries) - 1:
-            self._bytes -= self._entries[count].size
+        while left > 0 and count < len(self._entries) - 1:
+            left -= self._entries[count].size
             count += 1
+        self._drop(count)
+
+    def _drop(self, count: int) -> None:
+        self._bytes -= sum(entry.size for entry in self._entries[:count])
         del self._entries[:count]
         self.dropped += count
+        self._joined.clear()

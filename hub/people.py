@@ -65,6 +65,10 @@ class People:
         person = self._people.get(user)
         yield from list(person.clients) if person else ()
 
+    def inboxes(self) -> list[Log]:
+        """Return the inboxes that are in memory."""
+        return [person.inbox for person in self._people.values()]
+
     def users(self) -> list[User]:
         """Return who is connected."""
         return [person.user for person in self._people.values() if person.clients]

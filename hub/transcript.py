@@ -1,5 +1,7 @@
 """What was said in a live room: the newest messages in memory, all older ones in the store."""
 
+from collections.abc import Container
+
 from attrs import define
 
 from hub.markup import dressed
@@ -47,6 +49,17 @@ class Transcript:
         """Forget a message."""
         if self._entries.pop(id, None) is None:
             self._version += 1
+
+    def forget(self, ids: Container[str]) -> list[tuple[str, str | None]]:
+        """Forget messages that are gone from the store; return those that were in memory.
+
+        Each with the owner of the whisper that it was.
+        """
+        found = [(id, entry.to) for id, entry in self._entries.items() if id in ids]
+        for id, _ in found:
+            del self._entries[id]
+        self._version += 1
+        return found
 
     async def find(self, id: str) -> tuple[Message, str | None] | None:
         """Return a message and whose whisper it is, or None."""

@@ -1,6 +1,8 @@
 """The owner's commands, as they are typed, and retention."""
 
+import random
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,14 +11,19 @@ import msgspec
 import pytest
 import trio
 
-from hub.retention import AGAIN_SECONDS, DAY_SECONDS, forget
+from hub import retention
+from hub.hub import Hub
+from hub.records import Session
+from hub.retention import AGAIN_SECONDS, DAY_SECONDS
 from hub.settings import Settings
-from hub.store.contract import AddMessage, SaveRoom, StoreError
+from hub.store.contract import AddMessage, SaveRoom, SaveSession, StoreError
 from hub.store.memory import MemoryStore
 from hub.store.opening import open_store
+from hub.wire.tuples import TUPLES
 from tests.command import HUBBUB, START_SECONDS, surroundings, talking
-from tests.hubs import running_hub
+from tests.hubs import PRESETS, running_hub
 from tests.postgres import Server, postgres  # noqa: F401 - a fixture
+from tests.scripted import Scripted
 from tests.server import running_server
 from tests.store.making import message, room
 
@@ -237,12 +244,18 @@ async def kept(store: MemoryStore) -> list[str]:
     return [one.text for one in await store.transcript("den", viewer=None)]
 
 
+def asleep(store: MemoryStore, days: float) -> Hub:
+    """A hub that does not run: its heartbeat would need a day's beats for each day."""
+    settings = Settings(retention_days=days)
+    return Hub(settings, store, Scripted(), presets=PRESETS, chance=random.Random(1))
+
+
 async def test_old_messages_go_at_the_start_and_every_day(autojump_clock: object) -> None:
     store = MemoryStore()
     old, young = message("old", at=ago(31)), message("young", at=ago(29))
     await store.commit(SaveRoom(room()), AddMessage(old), AddMessage(young))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(forget, store, 30.0)
+        nursery.start_soon(retention.forget, asleep(store, 30.0))
         await trio.sleep(1)
         assert await kept(store) == ["young"]
         await store.commit(AddMessage(message("older still", at=ago(40))))
@@ -264,6 +277,49 @@ async def test_a_hub_forgets_if_it_was_asked_to(
         assert await kept(store) == left
 
 
+async def test_what_expired_goes_too(autojump_clock: object) -> None:
+    store = MemoryStore()
+    sessions = [Session("over", "ann", time.time() - 1), Session("open", "ann", time.time() + 60)]
+    await store.commit(*map(SaveSession, sessions))
+    async with running_hub(store=store):
+        await trio.sleep(1)
+        assert await store.session("over") is None
+        assert await store.session("open") == sessions[1]
+
+
+async def test_a_live_room_forgets_what_it_holds_in_memory(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_hub(retention_days=1.0) as running, running.connect() as ada:
+        await ada.call("join_room", room="lobby")
+        aloud = await ada.prompt("lobby", "remember me")
+        await ada.event("turn", state="done")
+        whisper = await ada.prompt("lobby", "remember me too", reply="me")
+        await ada.event("turn", state="done")
+        before = (await ada.call("join_room", room="lobby"))["epoch"]
+        # The clock of dates can't be turned; the line that is drawn can.
+        monkeypatch.setattr(retention, "_before", lambda _days: ago(-1))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(retention.forget, running.hub)
+            gone = [await ada.event("message_removed") for _ in range(4)]
+            nursery.cancel_scope.cancel()
+        assert {aloud["id"], whisper["id"]} < {one["id"] for one in gone}
+        assert [one.get("inbox", False) for one in gone].count(True) == 2
+        room, log = running.hub.live[0], running.hub.live[0].log
+        frames, _ = log.after(log.dropped, TUPLES)
+        inbox = running.hub.people.inbox(ada.user["id"])
+        frames += inbox.after(inbox.dropped, TUPLES)[0]
+        assert b"remember me" not in frames
+        assert await room.transcript.newest(ada.user["id"], 50) == []
+        async with running.connect() as late:
+            since = {"epoch": before, "offset": 0}
+            snapshot = await late.call("join_room", room="lobby", since=since)
+            assert (snapshot["recovered"], snapshot["messages"]) == (False, [])
+        # And it goes on as before.
+        assert (await ada.prompt("lobby", "and now"))["text"] == "and now"
+        await ada.event("message_end", status="done")
+
+
 async def test_a_store_that_fails_is_asked_again(
     autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -271,7 +327,7 @@ async def test_a_store_that_fails_is_asked_again(
     await store.commit(SaveRoom(room()), AddMessage(message("old", at=ago(2))))
     store.fail_reads = StoreError("The disk is full.")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(forget, store, 1.0)
+        nursery.start_soon(retention.forget, asleep(store, 1.0))
         await trio.sleep(1)
         assert "could not be removed: The disk is full." in caplog.text
         store.fail_reads = None
