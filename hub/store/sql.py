@@ -126,8 +126,7 @@ class SqlStore:
 
     async def rooms(self, user: str, *, limit: int = ROOMS_LISTED) -> Sequence[Room]:
         """See the contract."""
-        sql = f"SELECT data FROM rooms WHERE {_VISIBLE} ORDER BY written DESC LIMIT :limit"  # noqa: S608
-        rows = await self._rows(sql, user=user, limit=limit)
+        rows = await self._rows(_LATEST, user=user, limit=limit)
         return [msgspec.json.decode(row.data, type=Room) for row in rows]
 
     async def is_member(self, room: str, user: str) -> bool:
@@ -281,6 +280,20 @@ def _are_keys(*values: str | int | None) -> bool:
 
 
 _VISIBLE = "(visibility = 'public' OR id IN (SELECT room FROM members WHERE user_id = :user))"
+# Public rooms come from the end of their index: their number does not matter.
+_LATEST = """
+SELECT data FROM (
+    SELECT * FROM (
+        SELECT written, data FROM rooms WHERE visibility = 'public'
+        ORDER BY written DESC LIMIT :limit
+    ) AS open
+    UNION ALL SELECT * FROM (
+        SELECT r.written, r.data FROM members AS m JOIN rooms AS r ON r.id = m.room
+        WHERE m.user_id = :user AND r.visibility <> 'public'
+        ORDER BY r.written DESC LIMIT :limit
+    ) AS joined
+) AS visible ORDER BY written DESC LIMIT :limit
+"""
 _N = text("SELECT n FROM messages WHERE id = :id")
 
 
