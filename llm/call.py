@@ -11,7 +11,7 @@ from llm.breaker import COUNTED, Attempt, Breaker, BreakerSettings
 from llm.budget import Amount, Purse, Took
 from llm.flight import Flight
 from llm.gate import Gate, Limits, Place, QueueSettings
-from llm.provider import Answering, ModelError, Provider, Request, Usage
+from llm.provider import Answering, ModelError, Provider, Request, Resting, Usage
 from llm.retry import (
     CHARS_PER_TOKEN,
     Again,
@@ -224,6 +224,8 @@ class Call:
                     self._add(item)
                 elif isinstance(item, Usage):
                     self._end(item, model, place)
+                elif isinstance(item, Resting):
+                    backend.gate.rest(item.seconds)
         if self.flight.usage is None:
             raise ModelError("cut", "The model's reply has no end.")
 

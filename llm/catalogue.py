@@ -41,7 +41,7 @@ from llm.function import MAX_THREADS, FunctionModel
 from llm.gate import Limits
 from llm.llamacpp import LlamaCpp
 from llm.local import LocalModel
-from llm.local_server import SLOTS
+from llm.local_server import MOST_SLOTS, SLOTS
 from llm.openai import OpenAI
 from llm.provider import Provider, SetupError, Timeouts
 from llm.tables import Table
@@ -293,7 +293,9 @@ def _provider(entry: Entry, builder: Builder) -> Provider:
         case "local":
             if not entry.file:
                 raise SetupError("file is missing: the GGUF file to run.")
-            return LocalModel(builder.folder / entry.file, **over_http)
+            if entry.limits.calls > MOST_SLOTS:
+                raise SetupError(f"a file is run for at most {MOST_SLOTS} calls at once.")
+            return LocalModel(builder.folder / entry.file, slots=entry.limits.calls, **over_http)
         case _:
             return Demo(rate=builder.demo_rate, chance=builder.chance)
 

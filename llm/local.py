@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 from llm.llamacpp import LlamaCpp
+from llm.local_server import SLOTS
 from llm.provider import Item, ModelError, Request, SetupError, Timeouts
 from llm.transport import Kind
 
@@ -38,10 +39,16 @@ class LocalModel:
     demo = False
 
     def __init__(
-        self, path: Path, *, timeouts: Timeouts | None = None, transport: Kind = "fast"
+        self,
+        path: Path,
+        *,
+        timeouts: Timeouts | None = None,
+        transport: Kind = "fast",
+        slots: int = SLOTS,
     ) -> None:
-        """Build it; nothing is started or read yet."""
+        """Build it; nothing is started or read yet. `slots`: conversations at once."""
         self.model = path.stem
+        self._slots = slots
         self._path = path
         self._timeouts = timeouts or Timeouts()
         self._transport = transport
@@ -70,7 +77,7 @@ class LocalModel:
             LocalModelError: it cannot be run.
         """
         _check(self._path)
-        process = self._process = await _start(self._path, self.key)
+        process = self._process = await _start(self._path, self.key, self._slots)
         try:
             with trio.move_on_after(START_WAIT):
                 self._address = await _address(process, self._path)
@@ -128,9 +135,9 @@ def _check(path: Path) -> None:
         raise LocalModelError(f"{path} is not a GGUF file, which is what llama.cpp reads.")
 
 
-async def _start(path: Path, key: str) -> trio.Process:
+async def _start(path: Path, key: str, slots: int) -> trio.Process:
     """Start the child: away from our terminal's Ctrl-C, as we end it when we are ready."""
-    command = [sys.executable, "-P", "-m", "llm.local_server", str(path), path.stem]
+    command = [sys.executable, "-P", "-m", "llm.local_server", str(path), path.stem, str(slots)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         KEY_VARIABLE: key,  # a command line could be read by everybody on this machine

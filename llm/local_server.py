@@ -1,6 +1,6 @@
 """The child process that runs a model file: llama.cpp's server, from the wheel xllamacpp.
 
-Run as `python -P -m llm.local_server FILE NAME`. It is a process of its own because loading
+Run as `python -P -m llm.local_server FILE NAME SLOTS`. It is a process of its own because loading
 a model holds Python's global lock, and because a crash of native code must not be ours.
 
 It lives as long as its standard input is open, and the other end of that is held by its
@@ -22,6 +22,7 @@ from typing import Any
 # So many conversations at once, each of so many tokens; more of them wait. Together they
 # take some 2 GB beside a model of 8 billion parameters, which leaves it room on a laptop.
 SLOTS = 4
+MOST_SLOTS = 64  # more than a machine with one model serves well; 32 GB
 CONTEXT = 4096
 BAD_MODEL = 3  # exit status
 KEY_VARIABLE = "HUBBUB_LOCAL_KEY"  # what whoever asks the model has to show
@@ -31,7 +32,7 @@ def main() -> None:
     """Load the model, write the address of its server to standard output, and stay."""
     report = _own_stdout()
     _go_with_parent()
-    address = _serve(sys.argv[1], sys.argv[2])
+    address = _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
     os.write(report, f"{address}\n".encode())
     os.close(report)
     threading.Event().wait()  # the server's own threads do the work; the end comes by signal
@@ -61,7 +62,7 @@ def _watch() -> None:
     os._exit(0)
 
 
-def _serve(path: str, name: str) -> str:
+def _serve(path: str, name: str, slots: int) -> str:
     import xllamacpp  # noqa: PLC0415  slow to import; what must be ready first is above
 
     global server  # noqa: PLW0603  it must not be collected: its end is the server's
@@ -70,8 +71,8 @@ def _serve(path: str, name: str) -> str:
     params.model_alias = {name}
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.n_parallel = SLOTS
-    params.n_ctx = SLOTS * CONTEXT
+    params.n_parallel = slots
+    params.n_ctx = slots * CONTEXT
     params.ui = False
     params.api_keys = [os.environ[KEY_VARIABLE]]
     try:

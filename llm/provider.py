@@ -5,6 +5,7 @@
             match item:
                 case str(): ...       # text to append, never empty
                 case Queued(): ...    # waiting for the model; only the gateway says this
+            case Resting(): ...   # no more calls for a while; only real providers say it
             case Answering(): ... # who answers, before the first text; only the gateway
                 case Usage(): ...     # always the last item of a reply that came to its end
 
@@ -112,6 +113,13 @@ class Queued:
 
 
 @frozen
+class Resting:
+    """The model takes no more calls for so many seconds: with this one a limit is used up."""
+
+    seconds: float
+
+
+@frozen
 class Answering:
     """Who answers: with several models, or a stand-in, it is known only when text comes.
 
@@ -155,7 +163,7 @@ class Usage:
     cost: float | None = None
 
 
-Item: TypeAlias = str | Queued | Answering | Usage
+Item: TypeAlias = str | Queued | Resting | Answering | Usage
 
 
 class Provider(Protocol):

@@ -24,7 +24,17 @@ from llm.faults import (
     report_of_body,
     retry_after,
 )
-from llm.provider import Fault, Finish, Item, ModelError, SetupError, Timeouts, Usage
+from llm.provider import (
+    Fault,
+    Finish,
+    Item,
+    ModelError,
+    Resting,
+    SetupError,
+    Timeouts,
+    Usage,
+)
+from llm.ratelimits import reset_after
 from llm.sse import Events, EventTooLargeError
 from llm.stops import Stops
 from llm.transport import Kind, Transport, body_of
@@ -170,7 +180,8 @@ class Upstream:
         start = trio.current_time()
         response = await self._open(ask, start + self.timeouts.first)
         chunks = _chunks(response)
-        reply = _Reply(self, ask.reading, Stops(ask.stops), chunks, start)
+        rest = reset_after(response.headers)
+        reply = _Reply(self, ask.reading, Stops(ask.stops), chunks, start, rest)
         try:
             with reply.patience:
                 async with aclosing(reply.items()) as items:
@@ -268,6 +279,7 @@ class _Reply:
     stops: Stops
     chunks: AsyncIterator[bytes]
     start: float
+    rest: float | None = None
     whole: bool = False
     patience: trio.CancelScope = field(factory=trio.CancelScope)
     _alive: bool = False
@@ -281,6 +293,8 @@ class _Reply:
 
     async def items(self) -> AsyncGenerator[Item, None]:
         """Give the reply; the texts of all events that one read brought are one item."""
+        if self.rest:
+            yield Resting(self.rest)
         more = True
         while more and not self.stops.hit and not self.reading.ended:
             chunk = await self._chunk()

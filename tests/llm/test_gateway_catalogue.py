@@ -157,6 +157,11 @@ async def test_providers_are_built() -> None:
             "K holds characters that no key has.",
         ),
         ('provider = "local"', {}, "file is missing: the GGUF file to run."),
+        (
+            'provider = "local"\nfile = "x.gguf"\nlimits = { calls = 65 }',
+            {},
+            "a file is run for at most 64 calls at once.",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_told(text: str, environ: dict[str, str], says: str) -> None:

@@ -1,4 +1,4 @@
-"""A real llama.cpp, of which the gate lets one slot be used, and four who ask."""
+"""A real llama.cpp with one slot, and four who ask."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ LONG = 3900  # tokens: seconds of this model's work
 
 @asynccontextmanager
 async def one_slot(path: Path) -> AsyncIterator[tuple[Gateway, LocalModel]]:
-    local = LocalModel(path)
+    local = LocalModel(path, slots=1)
     async with local.running(), open_gateway([Model("tiny", local, Limits(calls=1))]) as gateway:
         yield gateway, local
 
@@ -37,6 +37,7 @@ async def busy(local: LocalModel) -> int:
         base_url=local.address, trust_env=False, headers=headers
     ) as client:
         slots = (await client.get("/slots")).json()
+    assert len(slots) == 1
     return sum(slot["is_processing"] for slot in slots)
 
 
