@@ -266,6 +266,7 @@ class Lane:
             with reply.scope:
                 begun = reply.so_far().text
                 request, others = await self._request(character, before, prompts, begun)
+                request = evolve(request, fresh=bool(reply.final.swipes))
                 guard = _guard(character.name, others, begun)
                 usage = await self._stream(request, reply, guard)
                 await render_apart(reply.so_far().text)  # long ones not within `end`

@@ -178,7 +178,7 @@ class Gateway:
 
     async def _known(self, key: bytes, request: Request) -> Flight | None:
         """Return a flight that has ended before it began: the reply is in the cache."""
-        if not is_cacheable(request, self._settings.cache.use):
+        if request.fresh or not is_cacheable(request, self._settings.cache.use):
             return None
         known = await self._cache.get(key)
         if known is None:

@@ -67,6 +67,7 @@ class Request:
         asker: an opaque id of who asked, for fair shares and budgets.
         place: an opaque id of where it was asked, for budgets.
         private: a whisper: its reply is never kept in a cache or shared.
+        fresh: another reply than the one that is known is wanted.
 
     """
 
@@ -78,6 +79,7 @@ class Request:
     asker: str = ""
     private: bool = False
     place: str = ""
+    fresh: bool = False
 
     @classmethod
     def of(cls, prompt: str, *, asker: str = "") -> "Request":

@@ -10,8 +10,9 @@ import pytest
 from hub.records import Room
 from hub.store.contract import SaveRoom
 from hub.store.memory import MemoryStore
+from llm.cache import CacheSettings
 from llm.call import Model
-from llm.gateway import open_gateway
+from llm.gateway import GatewaySettings, open_gateway
 from llm.provider import names_of
 from tests.hubs import Native, Refusal, Running, running_hub
 from tests.scripted import Scripted
@@ -115,3 +116,21 @@ async def test_what_only_stands_in_is_not_offered() -> None:
     async with open_gateway(models) as gateway:
         assert names_of(gateway) == ("real",)
     assert names_of(Scripted(model="alone")) == ("alone",)
+
+
+async def test_another_reply_is_not_the_one_that_is_known(autojump_clock: object) -> None:
+    quick = Scripted(model="q-1")
+    settings = GatewaySettings(cache=CacheSettings("always"))
+    async with open_gateway([Model("quick", quick)], settings) as gateway:
+        async with running_hub(gateway) as running, running.connect() as ann:
+            cached = []
+            for _ in range(2):
+                room = (await ann.call("create_room"))["room"]["id"]
+                await ann.prompt(room, "Hi")
+                ended = await ann.event("message_end")
+                cached.append(ended["usage"].get("cached", False))
+            await ann.call("regenerate", room=room, message=ended["id"])
+            ended = await ann.event("message_end")
+            cached.append(ended["usage"].get("cached", False))
+        assert cached == [False, True, False]
+        assert len(quick.requests) == 2

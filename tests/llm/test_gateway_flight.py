@@ -203,6 +203,16 @@ async def test_replies_of_stand_ins_and_demos_are_not_kept(autojump_clock: objec
     assert len(demo.asked) == 2
 
 
+async def test_who_wants_another_reply_gets_another(autojump_clock: object) -> None:
+    provider = Scripted(("one", DONE), ("two", DONE))
+    settings = GatewaySettings(cache=CacheSettings("always"))
+    async with open_gateway([model(provider)], settings) as gateway:
+        assert (await hear(gateway, ask())).text == "one"
+        assert (await hear(gateway, ask(fresh=True))).text == "two"
+        assert (await hear(gateway, ask())).text == "two"  # what is known now
+    assert len(provider.asked) == 2
+
+
 def known(text: str) -> Known:
     return Known(text, Answering("m", "p", demo=False), DONE)
 

@@ -9,8 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from llm.call import Model
-from llm.gate import Limits
+from llm.catalogue import Builder, build, parse
 from llm.gateway import Gateway, open_gateway
 from llm.local import LocalModel
 from llm.provider import Queued, Request, Usage
@@ -25,9 +24,12 @@ LONG = 3900  # tokens: seconds of this model's work
 
 @asynccontextmanager
 async def one_slot(path: Path) -> AsyncIterator[tuple[Gateway, LocalModel]]:
-    local = LocalModel(path, slots=1)
-    async with local.running(), open_gateway([Model("tiny", local, Limits(calls=1))]) as gateway:
-        yield gateway, local
+    text = f'[[model]]\nname = "tiny"\nprovider = "local"\nfile = "{path.name}"\n'
+    [entry] = parse(text + "limits = { calls = 1 }").entries
+    tiny = build(entry, Builder({}, path.parent))
+    assert isinstance(tiny.provider, LocalModel)
+    async with tiny.provider.running(), open_gateway([tiny]) as gateway:
+        yield gateway, tiny.provider
 
 
 async def busy(local: LocalModel) -> int:
