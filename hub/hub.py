@@ -589,7 +589,7 @@ class Hub:
         while True:
             await trio.sleep(1)
             for room in self._rooms.values():
-                for reply in room.replies.values():
+                for reply in (*room.replies.values(), *room.unsaved.values()):
                     reply.save()
 
 

@@ -31,7 +31,8 @@ class Reply:
         message: the reply as it begins: `running`, without text if it does not go on.
         to: the owner of the whisper that it answers; None if it is for the whole room.
         publish: shows an event to whom it is for.
-        changed: called with the message when it has begun and when it has ended.
+        changed: called with the message when it has begun and when it has ended; again when it
+            has been stored, if that could not be done at its end (`unsaved`).
         replaced: called with a message in whose place it has begun again.
 
     """
@@ -52,6 +53,8 @@ class Reply:
         self.begun = trio.Event()
         self.shown = trio.Event()
         self.ended = False
+        self.unsaved = False
+        self._saving = False
         self._message = message
         self._store = store
         self._rollup = rollup
@@ -145,7 +148,13 @@ class Reply:
         return msgspec.structs.replace(self._message, text="".join(self._parts))
 
     def save(self) -> None:
-        """Store the text so far, if there is more of it than last time."""
+        """Store the text so far, if there is more of it than last time.
+
+        One that ended while nothing could be stored is stored now, if that can be done again.
+        """
+        if self.unsaved and not self._saving:
+            self._saving = True
+            self._store.submit(*self._changes(self._final), then=self._note_saved)
         size = sum(map(len, self._parts))
         if size > self._saved and not self.ended:
             self._saved = size
@@ -183,7 +192,14 @@ class Reply:
         self._publish(MessageStarted(self._message))
         self.begun.set()
 
-    def _show_end(self, _: Outcome) -> None:
+    def _note_saved(self, outcome: Outcome) -> None:
+        self._saving = False
+        self.unsaved = isinstance(outcome, StoreError)
+        if not self.unsaved:
+            self._changed(self._final)
+
+    def _show_end(self, outcome: Outcome) -> None:
+        self.unsaved = isinstance(outcome, StoreError)
         # Until now it was a running reply to everybody, also to who joined meanwhile.
         final = self._final
         assert final.status != "running"

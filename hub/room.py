@@ -69,6 +69,7 @@ class LiveRoom:
         self.log = services.new_log()
         self.transcript = Transcript(record.id, services.store, services.ids.new())
         self.replies: dict[str, Reply] = {}
+        self.unsaved: dict[str, Reply] = {}
         self.summaries = Summaries(self)
         self.idle_since: float | None = trio.current_time()
         self.ended = trio.Event()
@@ -112,6 +113,7 @@ class LiveRoom:
         """Nobody is here and nothing is being answered."""
         return (
             not self._present
+            and not self.unsaved
             and not self._holds
             and not any(lane.busy for lane in self._lanes.values())
         )
@@ -409,6 +411,9 @@ class LiveRoom:
             else:
                 self.transcript.update(message)
                 self.replies.pop(message.id, None)
+                self.unsaved.pop(message.id, None)
+                if reply.unsaved:
+                    self.unsaved[message.id] = reply
 
         def replaced(message: Message) -> None:
             self.transcript.remove(message.id)
@@ -510,6 +515,7 @@ class LiveRoom:
         """Remove a message, from disk and from sight."""
 
         def then(_: Outcome) -> None:
+            self.unsaved.pop(id, None)
             self.transcript.remove(id)
             self.publish(MessageRemoved(id), to)
 
