@@ -80,6 +80,7 @@ class TupleConversation:
                         "name_chars": settings.name_chars,
                         "scenario_chars": settings.scenario_chars,
                         "cast": settings.cast,
+                        "self_talk": settings.self_talk,
                     },
                     "llm": {
                         "provider": provider.name,

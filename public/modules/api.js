@@ -58,8 +58,22 @@ export class Api {
   }
 
   /** Make rooms of a file of chats; `title` is for those that bring none. */
-  async importChats(file, title) {
-    const response = await fetch(`/api/import?title=${encodeURIComponent(title)}`, {
+  importChats(file, title) {
+    return this.#upload(`/api/import?title=${encodeURIComponent(title)}`, file);
+  }
+
+  /** What is in a character card. */
+  lookAtCard(file) {
+    return this.#upload("/api/cards", file);
+  }
+
+  /** Put a card's character into a room. */
+  addCard(room, file) {
+    return this.#upload(`/api/rooms/${encodeURIComponent(room)}/cards`, file);
+  }
+
+  async #upload(path, file) {
+    const response = await fetch(path, {
       method: "POST",
       headers: { Accept: "application/json", "X-CSRF-Token": this.csrf },
       body: file,

@@ -331,6 +331,34 @@ export class Hub {
     this.forget(room.id);
   }
 
+  /** Put the character of a card into a room; the answer has its id. */
+  async addCard(room, file) {
+    const result = await this.api.addCard(room.id, file);
+    room.info = { ...room.info, ...result.room };
+    this.#changed(room, { kind: "settings" });
+    return result;
+  }
+
+  speak(room, character) {
+    return this.connection.request("speak", { room: room.id, character });
+  }
+
+  talk(room, turns) {
+    return this.connection.request("talk", { room: room.id, turns });
+  }
+
+  mute(room, character, muted) {
+    return this.connection.request("mute", { room: room.id, character, muted });
+  }
+
+  kick(room, user) {
+    return this.connection.request("kick", { room: room.id, user });
+  }
+
+  ban(room, user) {
+    return this.connection.request("ban", { room: room.id, user });
+  }
+
   stop(room) {
     return this.connection.request("stop", { room: room.id });
   }

@@ -81,6 +81,28 @@ export const t = {
     natural: "Whoever has something to say answers.",
   },
   you: "you",
+  muted: "muted",
+  actionsFor: (name) => `What can be done with ${name}`,
+  speakNow: "Speak now",
+  mute: "Mute",
+  unmute: "Let speak again",
+  kickNow: "Send out of the room",
+  banNow: "Ban from the room",
+  banQuestion: (name) => `Ban ${name}?`,
+  banText: "They are sent out of this room and can't come in again, by an invitation either.",
+  newCharacter: "New character",
+  editCharacter: (name) => `Edit ${name}`,
+  cardRead: (name) => `${name} is in the list.`,
+  triggerWhen: "When somebody says",
+  triggerWhenLike: "wine, open * door",
+  triggerThen: "then",
+  triggerThenLike: "Hiccup before you answer.",
+  triggerRemove: "Remove this",
+  talkativeness: (percent) => {
+    if (percent === 0) return "Speaks when named";
+    if (percent === 100) return "Always has something to say";
+    return percent < 40 ? "Quiet" : percent > 60 ? "Talkative" : "Now and then";
+  },
   changeName: (name) => `${name}: change your name`,
   ai: "AI",
   typing: (names) => {

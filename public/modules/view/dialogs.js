@@ -1,11 +1,14 @@
 /** All dialogs. `<dialog>` keeps the focus inside and gives it back when it is closed. */
 
 import { t } from "../strings.js";
-import { $, avatar, copyText, h } from "./dom.js";
+import { ask, confirm } from "./ask.js";
+import { Cast } from "./cast.js";
+import { $, copyText, h } from "./dom.js";
 
 export class Dialogs {
-  constructor(hub) {
+  constructor(hub, editor) {
     this.hub = hub;
+    this.cast = new Cast(hub, editor);
     for (const dialog of document.querySelectorAll("dialog")) prepare(dialog);
     $("#scenario-preset").addEventListener("change", () => this.#takeScenario());
   }
@@ -36,22 +39,27 @@ export class Dialogs {
   }
 
   async newRoom() {
+    this.made = null; // the room, once it is there: a card that fails must not make another
     await this.#fill({ visibility: "link", answer: "all" });
     ask("#room-dialog", async () => {
-      const room = await this.hub.createRoom(this.#settings());
+      const room = (this.made ??= await this.hub.createRoom(this.#settings()));
+      await this.cast.addCards(room);
       if (room.info.visibility === "link" && room.info.invite) this.invite(room);
     });
     $("#new-title").focus();
   }
 
   async changeRoom(room) {
-    await this.#fill(room.info);
-    ask("#room-dialog", () => this.hub.updateRoom(room, this.#settings(room.info)));
+    await this.#fill(room.info, room);
+    ask("#room-dialog", async () => {
+      await this.hub.updateRoom(room, this.#settings(room.info));
+      await this.cast.addCards(room);
+    });
     $("#new-title").focus();
   }
 
   /** Show settings: those of a room, or what a new one begins with. */
-  async #fill(info) {
+  async #fill(info, room = null) {
     const known = info.id !== undefined;
     $("#room-dialog-title").textContent = known ? t.roomSettings : t.newRoom;
     $("#room-dialog .main-button").textContent = known ? t.save : t.createRoom;
@@ -61,14 +69,12 @@ export class Dialogs {
     $("#scenario").value = info.scenario ?? "";
     $("#answer").value = info.answer;
     $(`#room-dialog [name=visibility][value="${info.visibility}"]`).checked = true;
-    await this.#presets(info.cast ?? []);
+    await this.#presets(room, info.cast ?? []);
   }
 
   /** Only what was chosen or changed: the server knows better defaults than a page. */
   #settings(before = {}) {
     const data = new FormData($("#room-dialog form"));
-    const chosen = data.getAll("character");
-    const cast = (before.cast ?? []).map(({ id }) => id);
     const wanted = {
       title: $("#new-title").value.trim() || undefined,
       scenario: $("#scenario").value.trim(),
@@ -78,30 +84,18 @@ export class Dialogs {
     const settings = {};
     for (const [key, value] of Object.entries(wanted))
       if (value !== undefined && value !== (before[key] ?? "")) settings[key] = value;
-    if (String(chosen) !== String(cast))
-      settings.characters = chosen.map((id) => this.#character(id, before.cast));
-    return settings;
-  }
-
-  /** A preset goes by its id; one of the room's own goes as it is, in what a command takes. */
-  #character(id, cast = []) {
-    const own = cast.find((one) => one.id === id);
-    if (!own || this.characters.some((preset) => preset.id === id)) return id;
-    return Object.fromEntries(OWN.filter((key) => own[key] != null).map((key) => [key, own[key]]));
+    const { characters } = this.cast;
+    return characters ? { ...settings, characters } : settings;
   }
 
   /** Presets are an addition: a server without them still makes rooms. */
-  async #presets(cast) {
+  async #presets(room, cast) {
     const [characters, scenarios] = await Promise.all([
       this.hub.api.characters().catch(() => []),
       this.hub.api.scenarios().catch(() => []),
     ]);
     this.scenarios = scenarios;
-    this.characters = characters.filter(({ id }) => id);
-    const ids = new Set(cast.map(({ id }) => id));
-    const all = [...cast, ...this.characters.filter(({ id }) => !ids.has(id))];
-    $("#cast").replaceChildren(...all.map((one) => choice(one, ids.has(one.id))));
-    $("#cast-part").hidden = $("#answer-part").hidden = !all.length;
+    this.cast.fill(room, cast, characters.filter(({ id }) => id));
     const options = scenarios.map(({ title, name, id }, at) => h("option", { value: at }, title ?? name ?? id));
     const select = $("#scenario-preset");
     select.replaceChildren(h("option", { value: "" }, t.ownScenario), ...options);
@@ -114,59 +108,16 @@ export class Dialogs {
     if (!preset) return;
     if (!$("#new-title").value) $("#new-title").value = preset.title ?? preset.name ?? "";
     const cast = (preset.characters ?? preset.cast ?? []).map((one) => one.id ?? one);
-    for (const box of $("#cast").querySelectorAll("input"))
-      if (cast.length) box.checked = cast.includes(box.value);
+    if (cast.length) this.cast.choose(cast);
     if (preset.answer) $("#answer").value = preset.answer;
   }
-}
-
-/** What `update_room` takes of a character that is no preset. */
-const OWN = ["id", "name", "class", "emoji", "personality", "backstory", "instructions", "greeting", "talkativeness", "muted", "model"];
-
-function choice({ id, name, emoji, class: kind, personality }, checked) {
-  return h(
-    "label",
-    { class: "choice" },
-    h("input", { type: "checkbox", name: "character", value: id, checked }),
-    avatar({ name, emoji, kind: "character" }),
-    h("span", {}, h("b", {}, name), h("small", {}, kind || personality || "")),
-  );
 }
 
 function prepare(dialog) {
   for (const button of dialog.querySelectorAll("[data-close]"))
     button.addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close(); // beside the form: on the backdrop
+    // Beside the form, on the backdrop: but not where much may have been written.
+    if (event.target === dialog && dialog.id !== "character-dialog") dialog.close();
   });
-}
-
-function confirm(title, text, label, work) {
-  $("#confirm-title").textContent = title;
-  $("#confirm-text").textContent = text;
-  $("#confirm-dialog .main-button").textContent = label;
-  ask("#confirm-dialog", work);
-}
-
-/** Open a dialog. It closes when its work is done, and says why when it can't be. */
-export function ask(selector, work, { open = true } = {}) {
-  const dialog = $(selector);
-  const form = $("form", dialog);
-  const error = $(".error", dialog);
-  const button = $("[type=submit]", dialog);
-  const complain = (text) => error && ((error.textContent = text), (error.hidden = !text));
-  complain("");
-  form.onsubmit = async (event) => {
-    event.preventDefault();
-    button.disabled = true;
-    try {
-      await work();
-      dialog.close();
-    } catch (problem) {
-      complain(problem.message);
-    } finally {
-      button.disabled = false;
-    }
-  };
-  if (open) dialog.showModal();
 }

@@ -1,7 +1,7 @@
 /** Coming in and going out: log in, make an account, change the password, log out. */
 
 import { t } from "../strings.js";
-import { ask } from "./dialogs.js";
+import { ask } from "./ask.js";
 import { $ } from "./dom.js";
 
 export class Entrance {

@@ -8,8 +8,8 @@ import { modelOf } from "./models.js";
 const SIGNS = { private: "lock", link: "link", public: "globe" };
 
 export class Members {
-  constructor(hub) {
-    this.hub = hub;
+  constructor(hub, menu) {
+    Object.assign(this, { hub, menu });
     this.panel = $("#member-list");
     this.now = $("#now");
   }
@@ -28,6 +28,7 @@ export class Members {
         : []),
       ...(llm && !llm.demo ? [h("p", { class: "model" }, t.answeredBy(modelOf(room, llm)))] : []),
     );
+    this.menu.render();
     this.#head(room, people.length);
   }
 
@@ -59,7 +60,13 @@ export class Members {
       avatar(member),
       h("span", { class: "member-name" }, member.name),
       own && h("span", { class: "tag you" }, t.you),
+      this.#muted(member) && h("span", { class: "tag" }, t.muted),
+      this.menu.button(member),
     );
+  }
+
+  #muted({ id }) {
+    return this.hub.here.info?.cast?.find((one) => one.id === id)?.muted;
   }
 
   /** The line over the composer: who is typing, what is being waited for. */

@@ -134,12 +134,12 @@ export class MessageView {
   }
 
   #tools() {
-    const { author, reply_to: prompt } = this.message;
+    const { author } = this.message;
     const copy = iconButton("copy", t.copy, () => copied(copy, this.message.text, this.actions.toast));
     const again = iconButton("redo", t.regenerate, () => this.actions.regenerate(this.message), {
       class: "icon-button again-tool",
     });
-    return h("div", { class: "tools" }, author.kind === "character" && prompt && again, this.took.button, copy);
+    return h("div", { class: "tools" }, author.kind === "character" && again, this.took.button, copy);
   }
 }
 
