@@ -270,8 +270,8 @@ def test_pictures(people: People, server: Server, tmp_path: Path, screen: str, s
     page.screenshot(path=tmp_path / f"{screen}-{scheme}-character-end.png")
     page.locator("#character-name").scroll_into_view_if_needed()
     page.screenshot(path=tmp_path / f"{screen}-{scheme}-character.png")
-    inside = page.locator("#character-dialog").evaluate("box => box.scrollWidth <= box.clientWidth")
-    assert inside
+    for dialog in ("#character-dialog", "#room-dialog"):
+        assert page.locator(dialog).evaluate("box => box.scrollWidth <= box.clientWidth"), dialog
     page.locator("#character-dialog .main-button").click()
     page.locator("#room-dialog .main-button").click()
     expect(page.locator("#invite-dialog")).to_be_visible()
