@@ -206,11 +206,9 @@ class Purse:
             yield
         finally:
             for account in accounts:
-                left = self._aside[account] - amount
+                left = self._aside.pop(account, Amount()) - amount
                 if left.tokens > 0:
                     self._aside[account] = left
-                else:
-                    del self._aside[account]
 
     def charge(self, request: Request, model: str, took: Took) -> None:
         """Put a reply on the ledger."""

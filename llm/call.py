@@ -137,6 +137,8 @@ class Call:
 
     def _most(self) -> Amount:
         """What the reply may cost."""
+        if self._backend.model.provider.demo:
+            return Amount()
         tokens = tokens_in(self.request.messages), self.request.max_tokens
         price = self._backend.model.price
         return Amount(sum(tokens), price.of(*tokens) if price else 0.0)

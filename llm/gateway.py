@@ -146,12 +146,13 @@ class Gateway:
                 that is used up, a queue that is full.
 
         """
-        if self._closed:
-            raise ModelError("unreachable", "The hub is closing.")
         backends = self._in_order(request.model)
-        self._purse.check(request)
         key = _key(request, backends[0].model)
-        flight = await self._known(key, request) or self._flight(key, request, backends)
+        flight = await self._known(key, request)
+        if flight is None:
+            if not backends[0].model.provider.demo:
+                self._purse.check(request)
+            flight = self._flight(key, request, backends)
         async with flight.listen() as items:
             yield items
 
@@ -193,6 +194,8 @@ class Gateway:
 
     def _flight(self, key: bytes, request: Request, backends: Sequence[Backend]) -> Flight:
         """Return the flight to listen to: one that is under way, or a new one."""
+        if self._closed:  # perhaps since the cache was asked
+            raise ModelError("unreachable", "The hub is closing.")
         shared = self._settings.share and not request.private
         if shared and key in self._flights:
             return self._flights[key]

@@ -146,3 +146,19 @@ async def test_one_who_asks_what_another_is_asking_is_charged_nothing(
         for asker in "abc":
             nursery.start_soon(hear, gateway, ask(asker=asker))
     assert len(ledger.all) == 1
+
+
+async def test_what_costs_nothing_is_had_over_budget_too(autojump_clock: object) -> None:
+    models = [model(Scripted()), model(Scripted(("x", 5.0, DONE), name="d", demo=True))]
+    settings = GatewaySettings(
+        budgets=Budgets(user=Budget(tokens=15)), cache=CacheSettings("always")
+    )
+    async with open_gateway(models, settings) as gateway:
+        async with trio.open_nursery() as nursery:
+            # While a demo runs nothing is set aside for it.
+            nursery.start_soon(hear, gateway, ask("made up", asker="ann", model="d"))
+            await wait_all_tasks_blocked()
+            assert (await hear(gateway, ask("one", asker="ann"))).error is None
+        assert (await hear(gateway, ask("two", asker="ann"))).fault == "busy"
+        assert (await hear(gateway, ask("one", asker="ann"))).error is None  # known
+        assert (await hear(gateway, ask("two", asker="ann", model="d"))).error is None
