@@ -185,6 +185,22 @@ def test_over_budget_is_a_clear_sentence(people: People, place: Place) -> None:
     expect(reply_to(page, "And now?").locator(".error")).to_have_text(sentence)
 
 
+def test_only_a_room_that_a_demo_answers_says_so(people: People, tmp_path: Path) -> None:
+    with cloud() as (url, _):
+        listed = CATALOGUE.format(url=url)
+        demo = '[[model]]\nname = "pretend"\nprovider = "demo"\n'
+        (tmp_path / "hubbub.toml").write_text(demo + listed)
+        with running_server(env={"HUBBUB_LLM": ""}, folder=tmp_path) as server:
+            page = people.open(server.url)
+            new_room(page)
+            expect(page.locator("#demo")).to_be_visible()
+            page.get_by_label("Model of this room").select_option("wise")
+            expect(page.locator("#demo")).to_be_hidden()
+            say(page, "Hello")
+            ended(reply_to(page, "Hello"))
+            expect(reply_to(page, "Hello").locator(".tag.demo")).to_have_count(0)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_pictures(people: People, place: Place, tmp_path: Path, width: int, scheme: str) -> None:

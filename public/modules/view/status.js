@@ -2,6 +2,7 @@
 
 import { t } from "../strings.js";
 import { $, h, icon } from "./dom.js";
+import { modelOf } from "./models.js";
 
 const SHORT = 1_500; // ms a first attempt may take before it is worth a word
 const NOTE = 6_000; // ms a note stays
@@ -50,7 +51,8 @@ export class Status {
   }
 
   #demo() {
-    $("#demo").hidden = !this.hub.llm?.demo;
+    const { llm, here } = this.hub;
+    $("#demo").hidden = !llm?.demo || modelOf(here, llm) !== llm.model;
   }
 
   toast(text) {
