@@ -6,13 +6,16 @@ were told `recovered: false`, and then the snapshot is what the witness's events
 """
 
 import random
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from attrs import define, field
 
+from hub.web.listener import raise_file_limit
 from llm.provider import Item, Request, Usage
 from tests.hubs import PATIENCE, Closed, Native, Running, running_hub
 from tests.scripted import Scripted
@@ -197,3 +200,144 @@ async def test_everybody_ends_with_exactly_the_log(
             await one.catch_up()
             assert one.replica.shown() == witness.replica.shown()
     assert not [one for one in caplog.records if one.exc_info]
+
+
+# ── a thousand ───────────────────────────────────────────────────────────────────────────
+
+CROWD = 1000
+
+_HELLO = (
+    b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: dm-rpc\r\n\r\n"
+)
+_EVENT = re.compile(rb'\["\w+",\{"room":"lobby","offset":(\d+)')
+
+
+@define
+class Lean:
+    """A client of as few lines as will do: a thousand of a library's would be the test's load.
+
+    Attributes:
+        log: the events that it was given, as they came over the wire.
+        first: the offset before the first of them.
+
+    """
+
+    port: int
+    chance: random.Random
+    epoch: str = ""
+    first: int = -1
+    log: list[bytes] = field(factory=list)
+    resumed: int = 0
+    joined: trio.Event = field(factory=trio.Event)
+
+    @property
+    def offset(self) -> int:
+        return self.first + len(self.log)
+
+    async def come_and_go(self, over: trio.Event) -> None:
+        """Be cut off at any moment, also within a frame, and come back at once."""
+        while not over.is_set():
+            with trio.move_on_after(self.chance.uniform(0.2, 12)):
+                await self.follow(until=over.is_set)
+
+    async def follow(self, until: Callable[[], bool]) -> None:
+        """Be there, until something holds after some bytes came."""
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        try:
+            await stream.send_all(_HELLO)
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += await stream.receive_some()
+            data = data.partition(b"\r\n\r\n")[2]
+            since = {"epoch": self.epoch, "offset": self.offset} if self.epoch else None
+            join = msgspec.json.encode(["join_room", {"room": "lobby", "since": since}, "1"])
+            assert len(join) < 126  # a longer one has another head (RFC 6455 section 5.2)
+            await stream.send_all(bytes([0x81, 0x80 | len(join), 0, 0, 0, 0]) + join)
+            while not until():
+                part = await stream.receive_some()
+                assert part, "the hub closed the connection"
+                data = self.take(data + part)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    def take(self, data: bytes) -> bytes:
+        """Take in all whole frames; return the rest."""
+        at = 0
+        while len(data) - at >= 2:
+            size, start = data[at + 1], at + 2
+            if size > 125:
+                wide = 2 if size == 126 else 8
+                size, start = int.from_bytes(data[start : start + wide]), start + wide
+            if len(data) < start + size:
+                break
+            if data[at] == 0x81:
+                self.hear(data[start : start + size])
+            at = start + size
+        return data[at:]
+
+    def hear(self, frame: bytes) -> None:
+        if found := _EVENT.match(frame):
+            assert int(found[1]) == self.offset + 1
+            self.log.append(frame)
+        elif frame.startswith(b'["join_room"'):
+            result = msgspec.json.decode(frame)[1]
+            if self.epoch:
+                assert result["recovered"]
+                assert (result["epoch"], result["offset"]) == (self.epoch, self.offset)
+                self.resumed += 1
+            else:
+                self.epoch, self.first = result["epoch"], result["offset"]
+                self.joined.set()
+
+
+async def in_bursts(_request: Request) -> AsyncGenerator[Item, None]:
+    """Talk: waking a thousand clients for each token is more work for them than for the hub."""
+    for n in range(60):
+        yield f"word {n} 🦊 "
+        if n % 10 == 9:
+            await trio.sleep(0.2)
+    yield Usage(model="script")
+
+
+async def talk_until_all_are_lost(ada: Native, crowd: list[Lean]) -> None:
+    while sum(one.resumed for one in crowd) < CROWD:
+        await ada.prompt("lobby", "Talk!")
+        await ada.event("turn", state="done")
+
+
+async def catch_up(one: Lean, head: int, places: trio.CapacityLimiter) -> None:
+    async with places:
+        if one.offset < head:
+            await one.follow(lambda: one.offset >= head)
+
+
+async def test_a_thousand_that_drop_and_resume_have_the_log_byte_for_byte() -> None:
+    raise_file_limit()
+    # Who comes and goes is not announced: it would be a thousand times a thousand events.
+    settings: dict[str, Any] = {"members_announced": 0, "grace": 60, "rollup": 0}
+    async with running_hub(Scripted(in_bursts), **settings) as running, running.connect() as ada:
+        await ada.call("join_room", room="lobby")
+        log = running.hub.live[0].log
+        witness = Lean(running.port, random.Random(0))
+        crowd = [Lean(running.port, random.Random(seed)) for seed in range(1, CROWD + 1)]
+        over = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(witness.follow, over.is_set)
+            with trio.fail_after(PATIENCE):
+                await witness.joined.wait()
+            for one in crowd:
+                nursery.start_soon(one.come_and_go, over)
+            await talk_until_all_are_lost(ada, crowd)
+            over.set()
+            await ada.prompt("lobby", "The end.")  # something more for each to notice it by
+            await ada.event("turn", state="done")
+        places = trio.CapacityLimiter(100)
+        async with trio.open_nursery() as nursery:
+            for one in (witness, *crowd):
+                nursery.start_soon(catch_up, one, log.head, places)
+    assert len(witness.log) > 100
+    for one in crowd:
+        assert one.epoch == witness.epoch
+        assert b"".join(one.log) == b"".join(witness.log[one.first - witness.first :])
