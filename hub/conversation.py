@@ -12,6 +12,7 @@ from hub.models import picked
 from hub.records import User
 from hub.rights import RoomAction
 from hub.room import now
+from hub.search import search
 from hub.text import sound
 from hub.wire import tuples
 from llm.provider import Answering, ChatMessage, ModelError, Request, is_demo, names_of
@@ -192,7 +193,7 @@ class TupleConversation:
                 messages, more = await hub.messages(user, command)
                 answer({"messages": messages, "more": more})
             case commands.SearchMessages():
-                answer(await hub.search(user, command))
+                answer(await search(hub, user, command))
             case commands.ListRooms():
                 answer({"rooms": await hub.rooms(user, archived=command.archived)})
             case commands.UpdateRoom():

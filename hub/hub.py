@@ -22,7 +22,6 @@ from hub.commands import (
     JoinRoom,
     NewCharacter,
     ReadMessages,
-    SearchMessages,
     Since,
     UpdateRoom,
 )
@@ -69,15 +68,7 @@ _PING = ping_frame()
 # time: no timer per client, and no burst of pings.
 _LOOK_SECONDS = 1.0
 
-_DOWN = "Nothing can be stored just now. Try again soon."
-
-
-class Found(msgspec.Struct, frozen=True):
-    """What a search found, in the order in which it was stored; `rooms` are titles by id."""
-
-    messages: list[Message]
-    more: bool
-    rooms: dict[str, str]
+DOWN = "Nothing can be stored just now. Try again soon."
 
 
 class Hub:
@@ -304,7 +295,7 @@ class Hub:
             await room.join(client, command.since, welcome)
         except StoreError as error:
             rooms.pop(room.id, None)
-            raise Unavailable(_DOWN, code="store_down", retry_after=2) from error
+            raise Unavailable(DOWN, code="store_down", retry_after=2) from error
         if client not in self._clients:  # it went while the history was read
             room.leave(client)
 
@@ -392,7 +383,7 @@ class Hub:
         """Return the rooms that the user may see, the lobby first; or the archived ones."""
         found = await self._asked(self.store.rooms(user.id))
         # The store lists public rooms to everybody, also to whom a room has banned.
-        rooms = [shown(room) for room in found if room.archived == archived and _open(user, room)]
+        rooms = [shown(room) for room in found if room.archived == archived and open_to(user, room)]
         rooms.sort(key=lambda room: room.id != LOBBY)
         return rooms
 
@@ -476,19 +467,6 @@ class Hub:
         )
         return await dressed(messages), more
 
-    async def search(self, user: User, wanted: SearchMessages) -> Found:
-        """Find words in all rooms that the user may see, archived ones as well."""
-        messages, more = await self._asked(
-            self.store.search(user.id, wanted.query, before=wanted.before, limit=wanted.limit)
-        )
-        records = {id: await self.record(id) for id in {one.room for one in messages}}
-        rooms = {id: room for id, room in records.items() if room and _open(user, room)}
-        return Found(
-            messages=await dressed(one for one in messages if one.room in rooms),
-            more=more,
-            rooms={id: room.title for id, room in rooms.items()},
-        )
-
     # ── who is sent away ─────────────────────────────────────────────────────────────
 
     async def kick(self, user: User, id: str, target: str) -> None:
@@ -548,13 +526,13 @@ class Hub:
         try:
             await self.store.commit(*changes)
         except StoreError as error:
-            raise Unavailable(_DOWN, code="store_down", retry_after=2) from error
+            raise Unavailable(DOWN, code="store_down", retry_after=2) from error
 
     async def _asked(self, question: Awaitable[_T]) -> _T:
         try:
             return await question
         except StoreError as error:
-            raise Unavailable(_DOWN, code="store_down", retry_after=2) from error
+            raise Unavailable(DOWN, code="store_down", retry_after=2) from error
 
     # ── upkeep ───────────────────────────────────────────────────────────────────────
 
@@ -593,6 +571,6 @@ class Hub:
                     reply.save()
 
 
-def _open(user: User, room: Room) -> bool:
+def open_to(user: User, room: Room) -> bool:
     """Whether a room that the store lists for a user is really open to them."""
     return may(user, "see", standing(user, room, member=True))

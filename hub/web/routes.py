@@ -15,6 +15,7 @@ from hub import __version__, commands
 from hub.errors import BadRequest, HubError, Unavailable
 from hub.hub import Hub
 from hub.records import Answer, User, Visibility
+from hub.search import search
 from hub.showing import shown
 from hub.store.contract import StoreError
 from hub.web.account_routes import AccountApi
@@ -162,7 +163,7 @@ class Api:
         wanted = commands.SearchMessages(query.get("q", ""), query.get("before"), _limit(query))
         if len(wanted.query) > 500:
             raise BadRequest("“q” is too long: 500 at most.")
-        return json_response(await self._hub.search(user, wanted))
+        return json_response(await search(self._hub, user, wanted))
 
     async def create_room(self, request: Request) -> Response:
         """Make a room."""
