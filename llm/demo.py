@@ -108,4 +108,5 @@ class Demo:
             echo = " ".join(words[:MAX_ECHO]) + (" …" if len(words) > MAX_ECHO else "")
             sentences.append(chance.choice(ECHOES).replace("{echo}", echo))
         sentences += chance.sample(FILLERS, chance.randint(*SENTENCES))
-        return " ".join(sentences)
+        goes_on = bool(request.messages) and request.messages[-1].role == "assistant"
+        return (" " if goes_on else "") + " ".join(sentences)

@@ -10,6 +10,7 @@ from hub.records import LOBBY, Author, Character, Message, Room
 from hub.store.contract import AddMessage, SaveRoom, StoreError
 from hub.store.memory import MemoryStore
 from llm.anthropic import turns
+from llm.demo import Demo
 from llm.llamacpp import plain_dialogue
 from llm.provider import GO_ON, ChatMessage, Item, ModelError, Request, Usage
 from tests.hubs import Native, Refusal, running_hub
@@ -193,3 +194,10 @@ def test_clouds_are_asked_in_words() -> None:
 def test_a_local_model_goes_on_by_itself() -> None:
     assert plain_dialogue(CUT) == "User: Count!\nAssistant: One tw"
     assert plain_dialogue(Request.of("Count!")) == "User: Count!\nAssistant:"
+
+
+async def test_the_demo_keeps_its_words_apart(autojump_clock: object) -> None:
+    async with Demo().stream(CUT) as items:
+        assert (await anext(aiter(items))).startswith(" ")  # type: ignore[union-attr]
+    async with Demo().stream(Request.of("Count!")) as items:
+        assert not (await anext(aiter(items))).startswith(" ")  # type: ignore[union-attr]
