@@ -27,6 +27,9 @@ _turns = count()
 
 async def answer(request: Request) -> AsyncIterator[str]:
     """Stream the next payload, or fail with it."""
+    if request.messages[0].content.startswith("You keep the record"):
+        yield TEXTS[0]  # a summary of what no longer fits: nobody sees it, and it is no reply
+        return
     rounds, number = divmod(next(_turns), len(TEXTS))
     if rounds == 1 and number < FAILURES:
         yield "<img src=x onerror="
