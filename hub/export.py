@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 
 from hub.importing import VERSION
 from hub.records import Message, Room, User
+from hub.showing import UNTOLD
 
 PAGE = 200
 """Messages read and sent at once: some 100 KB of chat, and no more than that is in memory."""
@@ -61,8 +62,11 @@ class File:
 
 
 def portable(room: Room) -> Room:
-    """A room without what lets people in: a file is passed on more lightly than an invite."""
-    return msgspec.structs.replace(room, invite=None)
+    """A room without what lets people in: a file is passed on more lightly than an invite.
+
+    Nor is in it what clients are not told.
+    """
+    return msgspec.structs.replace(room, invite=None, **dict.fromkeys(UNTOLD, msgspec.UNSET))
 
 
 def owner_line(user: User, at: str) -> bytes:

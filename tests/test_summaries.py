@@ -9,6 +9,7 @@ import pytest
 import trio
 from attrs import define, field
 
+from hub.export import FORMATS, File
 from hub.records import Author, Character, Message, Room, Summary
 from hub.scene import PAST
 from hub.store.contract import SaveRoom, Store
@@ -275,6 +276,14 @@ def test_nothing_is_due_from_the_first_message_on_that_is_not_done_with() -> Non
     assert due(ROOM, messages(1, LONG, status="running"), (), None, budget=10) == ()
     lines = due(ROOM, many, {"m00030"}, None, budget=1000)
     assert all(line.id < "m00030" for line in lines)
+
+
+def test_it_is_in_no_file() -> None:
+    room = msgspec.structs.replace(ROOM, summary=Summary("So far", "m1", ""), banned=["mallory"])
+    data = File(room, FORMATS["json"]).begin()
+    assert b"So far" not in data
+    assert b"mallory" not in data
+    assert b"Mira" in data
 
 
 def test_without_characters_nothing_is_due() -> None:

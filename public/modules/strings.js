@@ -67,7 +67,7 @@ export const t = {
   roomGone: "This room isn't there any more, or isn't open to you.",
   inviteCopied: "Invitation copied.",
   deleteRoom: (title) => `Delete “${title}”?`,
-  roomRemoved: (title) => `“${title}” was deleted by its owner.`,
+  roomRemoved: (title) => `“${title}” was deleted, or is not open to you any more.`,
   deleteRoomText: "The room and everything said in it will be gone for good, for everybody.",
   delete: "Delete",
 
