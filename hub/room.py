@@ -38,7 +38,7 @@ from hub.showing import UNTOLD, Snapshot, as_member, shown
 from hub.store.contract import AddMessage, Outcome, RemoveMessage, SaveRoom, StoreError
 from hub.summaries import Summaries
 from hub.transcript import Transcript
-from hub.turns import addressed
+from hub.turns import with_muted
 from llm.provider import is_demo
 
 logger = logging.getLogger(__name__)
@@ -567,16 +567,7 @@ class LiveRoom:
             TurnError: there is no such character.
 
         """
-
-        def decide(record: Room) -> dict[str, object]:
-            [id] = addressed([character], record.cast)
-            cast = [
-                msgspec.structs.replace(one, muted=muted) if one.id == id else one
-                for one in record.cast
-            ]
-            return {"cast": cast}
-
-        return await self.change(decide)
+        return await self.change(lambda now: {"cast": with_muted(now.cast, character, muted=muted)})
 
     def start(self, task: Callable[[], Awaitable[None]]) -> bool:
         """Run a task in the room's nursery, until the room is closed; False if it is."""

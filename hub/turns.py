@@ -33,6 +33,7 @@ from random import Random
 from typing import Literal, TypeAlias
 
 from attrs import Factory, define, field, frozen
+from msgspec.structs import replace
 
 from hub.errors import BadRequest
 from hub.records import Answer, Character
@@ -249,6 +250,17 @@ def addressed(names: Iterable[str], cast: Sequence[Character]) -> tuple[str, ...
             raise TurnError(_not_here(name, cast))
         ids.append(known[wanted])
     return tuple(dict.fromkeys(ids))
+
+
+def with_muted(cast: Sequence[Character], name: str, *, muted: bool) -> list[Character]:
+    """Return the cast with a character (by name or id) muted, or not any more.
+
+    Raises:
+        TurnError: nobody is called that.
+
+    """
+    [id] = addressed([name], cast)
+    return [replace(one, muted=muted) if one.id == id else one for one in cast]
 
 
 def mentioned(text: str, cast: Sequence[Character]) -> Sequence[str]:
