@@ -46,6 +46,7 @@ from hub.showing import Snapshot, shown
 from hub.store.contract import (
     AddMember,
     AddMessage,
+    AddUser,
     Change,
     RemoveMember,
     RemoveRoom,
@@ -327,7 +328,7 @@ class Hub:
         )
         said = await greetings_in(record, record.cast, user=user.name, ids=self._services.ids)
         first = [AddMessage(one) for one in said]
-        await self._keep(SaveUser(user), SaveRoom(record), AddMember(record.id, user.id), *first)
+        await self._keep(AddUser(user), SaveRoom(record), AddMember(record.id, user.id), *first)
         return record
 
     async def new_game(
@@ -355,7 +356,7 @@ class Hub:
         notice = system_notice(self._services.ids.new(), id, f"Game started! Players: {names}")
         changes: list[Change] = [SaveRoom(record), AddMessage(notice)]
         if owner is not None:
-            changes += [SaveUser(owner), AddMember(id, owner.id)]
+            changes += [AddUser(owner), AddMember(id, owner.id)]
         await self._keep(*changes)
         return record
 
@@ -366,7 +367,7 @@ class Hub:
 
     async def adopt(self, user: User, record: Room, messages: Sequence[AddMessage]) -> None:
         """Store a room that came from elsewhere, whole or not at all."""
-        await self._keep(SaveUser(user), SaveRoom(record), AddMember(record.id, user.id), *messages)
+        await self._keep(AddUser(user), SaveRoom(record), AddMember(record.id, user.id), *messages)
 
     async def check_owned(self, user: User, more: int = 1) -> None:
         """Refuse a user who would own more rooms than one may."""

@@ -2,7 +2,7 @@
 
 A right depends on the user's role, on the action, and on how the user stands to the room in
 question. Each cell names the least role that has the right; an empty one is nobody's. The
-same table is in docs/accounts.md, which a test compares.
+same table is in docs/rights.md, which a test compares.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ RoomAction: TypeAlias = Literal[
 HubAction: TypeAlias = Literal["connect", "create", "invite", "metrics", "users"]
 Action: TypeAlias = RoomAction | HubAction
 
-_HUB: dict[HubAction, Role] = {
+_HUB: dict[Action, Role] = {
     "connect": "guest",
     "create": "guest",
     "invite": "moderator",
@@ -42,7 +42,7 @@ _NOBODY: Role | None = None
 
 # In the order of STANDINGS. What an outsider can't see nobody changes, an admin included:
 # whoever runs the hub has the owner's commands for that.
-_ROOM: dict[RoomAction, tuple[Role | None, ...]] = {
+_ROOM: dict[Action, tuple[Role | None, ...]] = {
     "see": ("guest", "guest", "guest", _NOBODY, "moderator"),
     "join": ("guest", "guest", "guest", _NOBODY, "moderator"),
     "speak": ("guest", "guest", "guest", _NOBODY, "moderator"),
@@ -83,9 +83,10 @@ def standing(user: User, room: Room, *, member: bool) -> Standing:
 
 def least_role(action: Action, stands: Standing | None = None) -> Role | None:
     """Return the least role with a right, None for nobody; `stands` for actions on rooms."""
-    if action in _HUB:
-        return _HUB[action]
-    return _ROOM[action][STANDINGS.index(stands)] if stands is not None else None
+    if stands is None:
+        return _HUB.get(action)
+    cells = _ROOM.get(action)
+    return cells[STANDINGS.index(stands)] if cells else None
 
 
 def may(user: User, action: Action, stands: Standing | None = None) -> bool:

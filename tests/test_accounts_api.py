@@ -450,6 +450,22 @@ async def test_the_header_counts_from_a_trusted_proxy_only() -> None:
             assert (await ada.look())["user"]["guest"] is True
 
 
+# ── what another process changes ──────────────────────────────────────────────────────
+
+
+async def test_a_role_that_was_taken_does_not_come_back_with_a_room() -> None:
+    async with running_hub(auth="accounts") as running, browser(running) as ada:
+        await account(running, "Root", "admin")
+        id = await account(running, "Ada", "admin")
+        await ada.log_in("Ada")
+        async with ada.socket() as socket:
+            await accounts_of(running).set_role(id, "user")
+            await socket.call("create_room", title="Mine")
+        user = await running.hub.store.user(id)
+        assert user is not None
+        assert user.role == "user"
+
+
 # ── the log ───────────────────────────────────────────────────────────────────────────
 
 

@@ -26,9 +26,9 @@ def printed() -> dict[tuple[str, str | None], Role | None]:
         action, *columns = (cell.strip() for cell in line.strip("|").split("|"))
         if len(columns) == len(rights.STANDINGS) + 1:
             for stands, cell in zip(rights.STANDINGS, columns, strict=False):
-                cells[action.strip("`"), stands] = cell or None  # type: ignore[assignment]
+                cells[action.strip("`"), stands] = cell or None
         else:
-            cells[action.strip("`"), None] = columns[0]  # type: ignore[assignment]
+            cells[action.strip("`"), None] = columns[0]
     return cells
 
 

@@ -12,6 +12,7 @@ from hub.store.contract import (
     AddMember,
     AddMessage,
     AddTally,
+    AddUser,
     Change,
     EndSessions,
     RemoveExpired,
@@ -193,6 +194,7 @@ _APPLY: dict[type[Change], _Apply] = {
         " ON CONFLICT (id) DO UPDATE SET data = excluded.data",
         _COUNT.format("accounts WHERE user_id", "id"),
     ),
+    AddUser: _plain("INSERT INTO users (id, data) VALUES (:id, :data) ON CONFLICT (id) DO NOTHING"),
     SaveSession: _plain(
         "INSERT INTO sessions (id, user_id, expires, data)"
         " VALUES (:id, :user_id, :expires, :data) ON CONFLICT (id) DO UPDATE SET"

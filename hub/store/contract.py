@@ -105,6 +105,17 @@ class SaveUser:
 
 
 @frozen
+class AddUser:
+    """Store a user who is not there yet; one who is stays as they are stored.
+
+    For those who know a user only as they were a moment ago, and must not undo what has
+    changed since: a role taken, an account made.
+    """
+
+    user: User
+
+
+@frozen
 class SaveSession:
     """Store a session, new or changed."""
 
@@ -217,6 +228,7 @@ Change: TypeAlias = (
     | AddMember
     | RemoveMember
     | SaveUser
+    | AddUser
     | SaveSession
     | RemoveSession
     | EndSessions

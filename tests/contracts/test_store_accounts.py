@@ -17,6 +17,7 @@ from hub.store.contract import (
     AddMember,
     AddMessage,
     AddTally,
+    AddUser,
     Change,
     EndSessions,
     Outcome,
@@ -114,6 +115,13 @@ async def test_many_who_want_a_name_at_once_and_one_gets_it(store: Store) -> Non
     assert [account.user for _, account in await store.accounts()] == ["u0"]
 
 
+async def test_a_user_who_is_added_again_stays_as_stored(store: Store) -> None:
+    await store.commit(SaveUser(ANN))
+    await store.commit(AddUser(replace(ANN, name="Old", role="admin")), AddUser(BOB))
+    assert await store.user("a") == ANN
+    assert await store.user("b") == BOB
+
+
 async def test_the_version_rises_with_accounts_and_their_users(store: Store) -> None:
     async def rises(*changes: Change) -> bool:
         before = await store.accounts_version()
@@ -125,6 +133,7 @@ async def test_the_version_rises_with_accounts_and_their_users(store: Store) -> 
     assert not await rises(SaveUser(ANN))
     assert await rises(SaveAccount(Account("a", "ann")))
     assert await rises(SaveUser(replace(ANN, role="moderator")))
+    assert not await rises(AddUser(replace(ANN, role="admin")))
     assert not await rises(SaveUser(User("g", "Guest")), SaveSession(Session("s", "a", 1.0)))
     assert await rises(RemoveUser("g"))
     assert await rises(RemoveUser("a"))
