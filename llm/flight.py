@@ -12,7 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 import msgspec
 import trio
 from attrs import define, evolve
-from trio.lowlevel import reschedule
+from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
 from llm.provider import Answering, Item, ModelError, Queued, Request, Usage
 
@@ -53,7 +53,7 @@ class Flight:
         self._error: ModelError | None = None
         self._ended = False
         self._listeners = 0
-        self._waiting: dict[trio.lowlevel.Task, None] = {}
+        self._waiting: dict[Task, None] = {}
 
     # ── the owner's side: plain calls, which never wait ──────────────────────────────
 
@@ -116,18 +116,6 @@ class Flight:
                 self._close()
                 self.scope.cancel()
 
-    async def grown(self) -> None:
-        """Wait until there is more; see `_Listener` for why that has no deadline."""
-        task = trio.lowlevel.current_task()
-        waiting = self._waiting
-        waiting[task] = None
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            del waiting[task]
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
-
 
 @define
 class _Listener:
@@ -141,21 +129,32 @@ class _Listener:
 
     async def items(self) -> AsyncGenerator[Item, None]:
         flight = self.flight
+        waiting = flight._waiting
+        task = current_task()
+
+        def abort(_: object) -> Abort:
+            del waiting[task]
+            return Abort.SUCCEEDED
+
         position = 0
         while not flight._parts and not flight._ended:
             if position == flight._position:
-                await flight.grown()
+                waiting[task] = None
+                await wait_task_rescheduled(abort)
             else:
                 position = flight._position
                 yield Queued(position)
         first = trio.current_time() if flight._parts else None
         if flight.answering is not None:
             yield flight.answering
-        # A thousand may run this for each token: hence the plain loop and its local names.
-        parts, grown, at = flight._parts, flight.grown, 0
+        # A thousand may run this for each token: hence the plain loop and its local names, and
+        # the wait is written out rather than called.
+        parts, at = flight._parts, 0
         while at < len(parts) or not flight._ended:
             if at == len(parts):
-                await grown()
+                task = current_task()
+                waiting[task] = None
+                await wait_task_rescheduled(abort)
                 continue
             text = parts[at] if at + 1 == len(parts) else "".join(parts[at:])
             at = len(parts)

@@ -138,8 +138,8 @@ async def test_a_passer_by_mutes_nobody_in_the_lobby(autojump_clock: object) -> 
 
 async def test_characters_greet_when_a_room_is_made(autojump_clock: object) -> None:
     async with running_hub() as running, running.connect() as alice:
-        made = await alice.call("create_room", characters=[MIRA, "lyra", "assistant"])
-        assert [author(one) for one in made["messages"]] == ["Mira", "Lyra"]
+        made = await alice.call("create_room", characters=[MIRA, "marisol", "assistant"])
+        assert [author(one) for one in made["messages"]] == ["Mira", "Marisol"]
         first = made["messages"][0]
         assert first["text"] == f"Mira nods to {alice.user['name']}."
         assert first["html"] == f"<p>Mira nods to {alice.user['name']}.</p>\n"

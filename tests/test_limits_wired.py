@@ -192,6 +192,22 @@ async def test_requests_over_a_limit_get_429(
         assert (await ask(5)).status_code != 429
 
 
+async def test_a_user_is_limited_wherever_they_are(autojump_clock: object) -> None:
+    async with proxied(limit_rooms=Rate("6/min burst 1"), limit_crowd=100) as running:
+        me = (await running.http.get("/api/session", headers=told(1))).json()
+
+        async def make(last: int) -> httpx.Response:
+            headers = told(last) | {"x-csrf-token": me["csrf"]}
+            answer: httpx.Response = await running.http.post("/api/rooms", json={}, headers=headers)
+            return answer
+
+        assert (await make(1)).status_code == 201
+        refused = await make(2)
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_fast")
+        await trio.sleep(int(refused.headers["retry-after"]))
+        assert (await make(3)).status_code == 201
+
+
 async def test_this_machine_itself_has_no_limits() -> None:
     once = Rate("1/day")
     limits: dict[str, Any] = {

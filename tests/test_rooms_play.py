@@ -9,7 +9,7 @@ from attrs import frozen
 
 from hub.turns import Agenda
 from llm.provider import Item, Request, Usage
-from tests.hubs import PRESETS, Native, Refusal, Running, running_hub
+from tests.hubs import Native, Refusal, Running, running_hub
 from tests.scripted import Gate, Scripted, speaker
 
 CAST = ["tharin", "lyra", "finn"]
@@ -130,8 +130,7 @@ async def test_who_comes_later_is_shown_all_of_it(autojump_clock: object) -> Non
             invite = next(one["invite"] for one in rooms if one["id"] == t.room)
             joined = await carol.call("join_room", room=t.room, invite=invite)
             messages = [(one["author"]["name"], one["text"]) for one in joined["messages"]]
-            greetings = [(name, PRESETS.characters[name.lower()].greeting) for name in NAMES]
-            assert messages == [*greetings, (t.alice.user["name"], "Hello"), *said]
+            assert messages == [(t.alice.user["name"], "Hello"), *said]
 
 
 # ── queueing ─────────────────────────────────────────────────────────────────────────────
@@ -267,7 +266,7 @@ async def test_a_reply_is_made_anew_from_what_was_known_then(autojump_clock: obj
         await turn(t.alice)
         page = await t.bob.call("read_messages", room=t.room)
         names = [one["author"]["name"] for one in page["messages"]]
-        assert names == [*NAMES, t.alice.user["name"], "Tharin", "Finn", "Lyra"]
+        assert names == [t.alice.user["name"], "Tharin", "Finn", "Lyra"]
         assert page["messages"][-1]["swipes"] == [texts[1]] * 2
 
 

@@ -5,6 +5,7 @@ from starlette.requests import Request
 from hub.errors import Forbidden
 from hub.records import Session
 from hub.web.entrance import Ask, Entrance
+from hub.web.gate import Gate
 from hub.web.sessions import COOKIE, Visitor
 
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -12,16 +13,27 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 class Callers:
-    """Who asks, over HTTP; looked up once a request."""
+    """Who asks, over HTTP; looked up, and counted, once a request."""
 
-    def __init__(self, entrance: Entrance) -> None:
+    def __init__(self, entrance: Entrance, gate: Gate) -> None:
         self._entrance = entrance
+        self._gate = gate
 
     async def visitor(self, request: Request) -> Visitor | None:
-        """Return who asks, or None; see `Entrance.visitor`."""
-        if not hasattr(request.state, "visitor"):
-            request.state.visitor = await self._entrance.visitor(self.ask(request))
-        found: Visitor | None = request.state.visitor
+        """Return who asks, or None; see `Entrance.visitor`.
+
+        Raises:
+            TooMany: they ask for more than their limits.
+
+        """
+        if hasattr(request.state, "visitor"):
+            known: Visitor | None = request.state.visitor
+            return known
+        found = await self._entrance.visitor(self.ask(request))
+        if found is not None:
+            address = address_of(request)
+            self._gate.count(found.user.id, address, request.method, request.url.path)
+        request.state.visitor = found
         return found
 
     async def known(self, request: Request) -> Visitor:

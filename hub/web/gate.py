@@ -83,6 +83,19 @@ class Gate:
         if self._lines.take(network_of(address) or address) == 0:
             security.warning("refused %s: %s from %s", error.code, what, address)
 
+    def count(self, user: str, address: str, method: str, path: str) -> None:
+        """Count a request for whom it comes from; `refuse` counted it for the address.
+
+        Raises:
+            TooMany: the user did too much of it, from wherever.
+
+        """
+        allowance = self._limits.allowance(user, address)
+        if allowance is not None:
+            allowance.take_as_user("request")
+            if kind := _COSTS.get((method, path.rstrip("/"))):
+                allowance.take_as_user(kind)
+
     def _check(self, request: Request) -> None:
         host = _text(request, b"host")
         self._doors.check_host(host)

@@ -61,7 +61,7 @@ class Api:
     def __init__(self, hub: Hub, entrance: Entrance, gate: Gate) -> None:
         self._hub = hub
         self._entrance = entrance
-        self._callers = Callers(entrance)
+        self._callers = Callers(entrance, gate)
         self._gate = gate
         self._imports = ImportApi(hub)
 
