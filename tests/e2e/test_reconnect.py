@@ -57,7 +57,7 @@ def test_a_server_that_goes_in_mid_reply(
     server.restart()
     expect(ada.locator("#connection")).to_be_hidden()
     ended(reply, "interrupted")
-    expect(reply).to_contain_text("Try again")
+    expect(reply).to_contain_text("Go on")
     assert kept_text(ada, reply) == stored_text(ada, reply)
     expect(message(ada, "Written while it was away")).to_have_count(1)
     expect(ada.locator("#pending .message")).to_have_count(0)
