@@ -78,11 +78,11 @@ class Watch:
 
     async def _check_accounts(self) -> None:
         version = await self._store.accounts_version()
-        if version != self._version and self._version is not None:
+        before, self._version = self._version, version
+        if version != before and before is not None:
             for user in self._hub.people.users():
                 if not user.guest:
                     await self.refresh(user.id)
-        self._version = version
 
     async def _check_sessions(self) -> None:
         open_now = self._hub.people.sessions()
@@ -97,6 +97,7 @@ class Watch:
         end = await self._end_of(id)
         if end <= time.time():
             self._ends.pop(id, None)
+            await self._check_accounts()  # what ended the session may be told better by this
             self._hub.people.end_session(id, "Your session has ended.")
         else:
             self._ends[id] = end
