@@ -66,7 +66,7 @@ def said_by(page: Page, name: str) -> Locator:
     )
 
 
-def test_a_scenario_brings_its_cast_and_characters_greet(people: People, server: Server) -> None:
+def test_a_scenario_brings_its_cast(people: People, server: Server) -> None:
     ada = people.open(server.url)
     ada.locator("#new-room").click()
     ada.locator("#scenario-preset").select_option(index=1)
@@ -78,8 +78,6 @@ def test_a_scenario_brings_its_cast_and_characters_greet(people: People, server:
     ada.keyboard.press("Escape")
     for name in names:
         expect(ada.locator(".member", has_text=name)).to_be_visible()
-    if "Tharin" in names:
-        expect(said_by(ada, "Tharin")).to_contain_text("tightens a strap")
 
 
 def test_a_character_is_written_and_edited_later(people: People, server: Server) -> None:
@@ -208,16 +206,15 @@ def test_a_file_that_is_no_card_says_so_and_one_can_be_dropped(
 def test_speak_mute_and_talk(people: People, server: Server) -> None:
     ada = people.open(server.url)
     new_room(ada, "Lyra", "Finn", title="Two of them")
-    expect(said_by(ada, "Lyra")).to_have_count(1)
     act(ada, "Lyra", "Speak now")
-    expect(said_by(ada, "Lyra")).to_have_count(2)
+    expect(said_by(ada, "Lyra")).to_have_count(1)
     ended(said_by(ada, "Lyra").last)
     act(ada, "Lyra", "Mute")
     expect(ada.locator(".member", has_text="Lyra").locator(".tag")).to_have_text("muted")
     expect(ada.locator("#talk")).to_be_hidden()
     say(ada, "Anybody?")
     ended(reply_to(ada, "Anybody?"))
-    expect(said_by(ada, "Lyra")).to_have_count(2)
+    expect(said_by(ada, "Lyra")).to_have_count(1)
     act(ada, "Lyra", "Let speak again")
     expect(ada.locator(".member", has_text="Lyra").locator(".tag")).to_have_count(0)
     before = ada.locator("#messages .message.character").count()
