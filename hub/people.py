@@ -13,12 +13,17 @@ from hub.records import Session, User
 
 @define(eq=False)
 class _Person:
-    """A user who is connected, or was until a moment ago."""
+    """A user who is connected, or was until a moment ago.
+
+    `returns`: they may come back and read on in their inbox; who has no session is somebody
+    else each time.
+    """
 
     user: User
     inbox: Log
     clients: set[Client] = field(factory=set)
     gone_since: float | None = None
+    returns: bool = True
 
 
 class People:
@@ -53,6 +58,7 @@ class People:
         person = self._people.get(client.user.id)
         if person is not None:
             person.clients.discard(client)
+            person.returns = client.session is not None
             if not person.clients:
                 person.gone_since = trio.current_time()
 
@@ -111,11 +117,10 @@ class People:
         return await self._stored(session.user)
 
     def forget(self, before: float) -> None:
-        """Let go who has been away since `before` (on trio's clock), and whom nothing waits for."""
+        """Let go who has been away since `before` (on trio's clock), and who won't come back."""
         for id, person in list(self._people.items()):
-            if person.gone_since is not None and (
-                person.gone_since <= before or person.inbox.head == 0
-            ):
+            gone = person.gone_since
+            if gone is not None and (gone <= before or not person.returns):
                 del self._people[id]
 
     def _close(self, which: Callable[[Client], bool], sentence: str) -> None:
