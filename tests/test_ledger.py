@@ -127,6 +127,7 @@ async def test_what_still_waits_at_the_end_is_handed_over(autojump_clock: object
         ledger.add(spending())
         await wait_all_tasks_blocked()
         store.down = False
+    await store.commit()  # what was handed over before is stored by then
     assert [one.calls for one in await store.usage("")] == [1]
 
 
