@@ -18,8 +18,9 @@ run: install ## serve http://localhost:8080
 
 dev: $(VENV)/.dev ## what running, testing and checking need
 
+# Two at a time: half of what the tests take is waiting, for a browser or for a clock on the wall.
 test: dev ## all tests
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
 
 check: dev ## linter, format, types
 	$(BIN)/ruff check .
