@@ -19,7 +19,8 @@ from hub.accounts import Accounts
 from hub.passwords import Passwords
 from hub.records import Role
 from tests.cheap import CHEAP
-from tests.hubs import PATIENCE, Native, Running
+from tests.hubs import Native, Running
+from tests.sockets import PATIENCE
 
 PASSWORD = "correct horse"
 

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import trio
 from attrs import frozen
-from trio_websocket import WebSocketConnection, open_websocket
+from trio_websocket import WebSocketConnection
 
 from hub.wire.tuples import SUBPROTOCOL
-from tests.hubs import PATIENCE, Native
+from tests.hubs import Native
+from tests.sockets import open_socket
 
 HUBBUB = Path(sys.executable).parent / "hubbub"
 
@@ -102,21 +103,8 @@ class Hubbub:
 @asynccontextmanager
 async def talking(port: int) -> AsyncIterator[Native]:
     """Open a connection that speaks `dm-rpc` to whatever listens at `port` of loopback."""
-    async with open_websocket(
-        "127.0.0.1",
-        port,
-        "/ws",
-        use_ssl=False,
-        subprotocols=[SUBPROTOCOL],
-        connect_timeout=PATIENCE,
-        disconnect_timeout=PATIENCE,
-    ) as ws:
-        try:
-            yield await welcomed(ws)
-        finally:
-            with trio.move_on_after(PATIENCE):
-                await ws.aclose()
-            await trio.aclose_forcefully(ws._stream)
+    async with open_socket(port, subprotocols=[SUBPROTOCOL]) as ws:
+        yield await welcomed(ws)
 
 
 async def welcomed(ws: WebSocketConnection) -> Native:

@@ -26,7 +26,7 @@ import msgspec
 import trio
 import trio_websocket
 from attrs import define, field, frozen
-from trio_websocket import WebSocketConnection, open_websocket
+from trio_websocket import WebSocketConnection
 
 from hub.app import build_site, open_to_all
 from hub.hub import Hub
@@ -39,9 +39,7 @@ from hub.web.tls import open_certificate
 from hub.wire.tuples import SUBPROTOCOL
 from llm.provider import Provider
 from tests.scripted import Scripted
-
-PATIENCE = 10.0
-"""Seconds to wait for what must come; a test that waits so long has failed."""
+from tests.sockets import PATIENCE, open_socket
 
 Frame = dict[str, Any]
 
@@ -255,24 +253,8 @@ class Running:
         subprotocols: Sequence[str] = (),
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> AsyncIterator[WebSocketConnection]:
-        async with open_websocket(
-            "127.0.0.1",
-            self.port,
-            path,
-            use_ssl=False,
-            subprotocols=subprotocols,
-            extra_headers=list(headers),
-            connect_timeout=PATIENCE,
-            disconnect_timeout=PATIENCE,
-            max_message_size=64 << 20,
-        ) as ws:
-            try:
-                yield ws
-            finally:
-                # Its client leaves the socket open where the server closed first.
-                with trio.move_on_after(PATIENCE):
-                    await ws.aclose()
-                await trio.aclose_forcefully(ws._stream)
+        async with open_socket(self.port, path, subprotocols, headers) as ws:
+            yield ws
 
 
 @asynccontextmanager

@@ -15,7 +15,8 @@ from hub.web.entrance import access
 from hub.web.sessions import Sessions, secret_of
 from tests.browsers import PASSWORD, account, browser, cheap_passwords  # noqa: F401
 from tests.cheap import CHEAP
-from tests.hubs import PATIENCE, Refusal, Running, running_hub
+from tests.hubs import Refusal, Running, running_hub
+from tests.sockets import PATIENCE
 from tests.test_api import refused
 
 OPEN_TO_GUESTS = {"auth": "guests", "registration": "open", "passwords": True, "oidc": None}

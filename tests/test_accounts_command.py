@@ -9,12 +9,14 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
+from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from hub.cli import main
+from hub.wire.tuples import SUBPROTOCOL
 from tests.cheap import CHEAP
 from tests.command import HUBBUB, START_SECONDS, refused, started, surroundings
 from tests.server import Server, running_server
+from tests.sockets import open_socket
 
 PASSWORD = "correct horse"
 PATIENCE = 20.0
@@ -146,17 +148,10 @@ async def socket(
     server: Server, http: httpx.Client, csrf: str
 ) -> AsyncIterator[WebSocketConnection]:
     """Open a socket with the cookie of a browser."""
-    async with open_websocket(
-        "127.0.0.1",
-        server.port,
-        f"/ws?csrf={csrf}",
-        use_ssl=False,
-        subprotocols=["dm-rpc"],
-        extra_headers=[(b"cookie", f"hubbub_session={http.cookies['hubbub_session']}".encode())],
-    ) as ws:
+    cookie = f"hubbub_session={http.cookies['hubbub_session']}".encode()
+    path, headers = f"/ws?csrf={csrf}", [(b"cookie", cookie)]
+    async with open_socket(server.port, path, [SUBPROTOCOL], headers) as ws:
         yield ws
-        # Its client leaves the socket open where the server closed first.
-        await trio.aclose_forcefully(ws._stream)
 
 
 @pytest.mark.parametrize(

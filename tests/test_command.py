@@ -16,9 +16,9 @@ import trio
 
 from hub import __version__
 from tests.command import HUBBUB, descendants, launched, lives, refused, started
-from tests.hubs import PATIENCE
 from tests.models import brief_model, endless_model, llamacpp
 from tests.server import ROOT
+from tests.sockets import PATIENCE
 
 __all__ = ["brief_model", "endless_model", "llamacpp"]  # fixtures
 

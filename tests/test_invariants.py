@@ -15,8 +15,9 @@ from hub.store.contract import StoreError
 from hub.store.memory import MemoryStore
 from llm.demo import Demo
 from llm.provider import Item, ModelError, Request, Usage
-from tests.hubs import PATIENCE, Native, Refusal, Running, running_hub
+from tests.hubs import Native, Refusal, Running, running_hub
 from tests.scripted import Scripted
+from tests.sockets import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 

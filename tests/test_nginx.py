@@ -18,8 +18,9 @@ from trio_websocket import wrap_client_stream
 
 from hub.wire.tuples import SUBPROTOCOL
 from tests.command import Hubbub, started, welcomed
-from tests.hubs import PATIENCE, Native
+from tests.hubs import Native
 from tests.server import ROOT
+from tests.sockets import PATIENCE
 from tests.test_command import free_port
 
 NAME = "chat.example.org"

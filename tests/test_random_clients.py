@@ -17,8 +17,9 @@ from attrs import define, field
 
 from hub.web.listener import raise_file_limit
 from llm.provider import Item, Request, Usage
-from tests.hubs import PATIENCE, Closed, Native, Running, running_hub
+from tests.hubs import Closed, Native, Running, running_hub
 from tests.scripted import Scripted
+from tests.sockets import PATIENCE
 
 Event = tuple[str, dict[str, Any]]
 

@@ -11,8 +11,9 @@ from msgspec import UNSET
 
 from hub.records import Room
 from llm.local import LocalModel
-from tests.hubs import PATIENCE, Running, running_hub
+from tests.hubs import Running, running_hub
 from tests.models import WORDS, endless_model, llamacpp
+from tests.sockets import PATIENCE
 
 __all__ = ["endless_model", "llamacpp"]  # the fixtures that the tests here use
 

@@ -25,11 +25,12 @@ from hub.store.contract import StoreError
 from hub.store.maintenance import check
 from hub.store.memory import MemoryStore
 from tests import postgres as pg
-from tests.hubs import PATIENCE, Closed, Native, Refusal, Running, running_hub
+from tests.hubs import Closed, Native, Refusal, Running, running_hub
 from tests.postgres import Server as PostgreSQL
 from tests.postgres import postgres  # noqa: F401 - a fixture
 from tests.scripted import Gate, Scripted
 from tests.server import Server, running_server
+from tests.sockets import PATIENCE
 
 ROUNDS = 8
 WRITERS = 6

@@ -27,8 +27,9 @@ from hub.settings import SettingError
 from hub.web.tls import Certificate, open_certificate
 from hub.wire.tuples import SUBPROTOCOL
 from tests.command import refused, started, welcomed
-from tests.hubs import PATIENCE, Native, running_hub
+from tests.hubs import Native, running_hub
 from tests.scripted import Scripted
+from tests.sockets import PATIENCE
 from tests.test_invariants import TORRENT, torrent
 
 NAME = "chat.example.org"

@@ -8,11 +8,11 @@ import httpx
 import msgspec
 import trio
 from attrs import define, field, frozen
-from trio_websocket import open_websocket
 
 from hub.wire.tuples import SUBPROTOCOL
 from tests.e2e.hostile import FAILURES, TEXTS
-from tests.hubs import PATIENCE, Native, Refusal
+from tests.hubs import Native, Refusal
+from tests.sockets import PATIENCE, open_socket
 
 # What a hub with these settings takes in; other limits are not what this is about.
 SETTINGS = {
@@ -124,14 +124,8 @@ async def attacker(url: str) -> AsyncIterator[Attacker]:
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
         csrf = (await http.get("/api/session")).json()["csrf"]
         cookie = "; ".join(f"{name}={value}" for name, value in http.cookies.items())
-        async with open_websocket(
-            "127.0.0.1",
-            http.base_url.port or 80,
-            f"/ws?csrf={csrf}",
-            use_ssl=False,
-            subprotocols=[SUBPROTOCOL],
-            extra_headers=[(b"cookie", cookie.encode())],
-        ) as ws:
+        port, headers = http.base_url.port or 80, [(b"cookie", cookie.encode())]
+        async with open_socket(port, f"/ws?csrf={csrf}", [SUBPROTOCOL], headers) as ws:
             client = Native(ws)
             await client.receive()
             yield Attacker(http, client, csrf)

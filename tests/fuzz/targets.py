@@ -17,7 +17,8 @@ from hub import cards, png
 from hub.errors import BadRequest
 from hub.markup import render
 from hub.wire import objects, tuples
-from tests.hubs import PATIENCE, Running
+from tests.hubs import Running
+from tests.sockets import PATIENCE
 from tests.test_markup import check
 
 # The closes that the hub may answer rubbish with; 1000 and 1001 echo the client's own.
