@@ -27,6 +27,7 @@ from llm.flight import Flight, key_of
 from llm.gate import QueueSettings
 from llm.provider import Item, ModelError, Request, SetupError
 from llm.retry import Patience
+from llm.rounds import reading_in_rounds
 
 CLOSE_WAIT = 5.0  # s for providers to close their connections, also where we are cancelled
 
@@ -275,7 +276,7 @@ async def open_gateway(
         raise SetupError("A hub needs at least one model, and each needs a name of its own.")
     gateway: Gateway | None = None
     try:
-        async with trio.open_nursery() as nursery:
+        async with reading_in_rounds(), trio.open_nursery() as nursery:
             purse = Purse(settings.budgets, MemoryLedger() if ledger is None else ledger, clock)
             kept = MemoryCache(settings.cache) if cache is None else cache
             luck = chance or random.Random()  # noqa: S311 - pauses, no secrets

@@ -36,6 +36,12 @@ class Events:
         """
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_plain_ends(chunk)
+        # The common case, one whole event of one line, is told apart without taking it to pieces.
+        if not self._rest and self.count and chunk.startswith(b"data:"):
+            data = chunk[5:-2]
+            if chunk.endswith(b"\n\n") and b"\n" not in data:
+                self.count += 1
+                return [data]
         *blocks, self._rest = (self._rest + chunk).split(b"\n\n")
         if len(self._rest) > MAX_EVENT:
             raise EventTooLargeError
@@ -61,7 +67,6 @@ class Events:
             blocks[0] = blocks[0].removeprefix(BOM)
         found = []
         for block in blocks:
-            # The common case, one line of data, is told apart without looking at its parts.
             if block.startswith(b"data:") and b"\n" not in block:
                 found.append(block[5:])
             elif (data := _data(block)) is not None:

@@ -125,6 +125,7 @@ class Body(httpx.AsyncByteStream):
         self._wire = wire
         self._incoming = Incoming(method)
         self._read_wait = timeouts.get("read")
+        self._unbounded = self._read_wait is None
         self._write_wait = timeouts.get("write")
         self._sent = False
         self._released = False
@@ -136,9 +137,17 @@ class Body(httpx.AsyncByteStream):
         """Return what the next read brings."""
         incoming = self._incoming
         if not incoming.parts:
-            await self._read()
-            if not incoming.parts:
-                raise StopAsyncIteration
+            try:
+                # What `_read` does, but for the wait that most tokens need.
+                if self._unbounded and not (self._released or incoming.fault):
+                    incoming.feed(await self._wire.read())
+            except BaseException:
+                self.close()
+                raise
+            if not incoming.parts or incoming.whole:
+                await self._read()
+                if not incoming.parts:
+                    raise StopAsyncIteration
         return incoming.take()
 
     async def send(self, request: httpx.Request, head: bytes) -> None:
@@ -192,11 +201,7 @@ class Body(httpx.AsyncByteStream):
             return
         try:
             while not (incoming.parts or incoming.whole):
-                # Here rather than in `_feed`: this is passed for each token.
-                if self._read_wait is None and not incoming.fault:
-                    incoming.feed(await self._wire.read())
-                else:
-                    await self._feed()
+                await self._feed()
         except BaseException:
             self.close()
             raise

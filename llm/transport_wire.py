@@ -11,6 +11,8 @@ import httpx
 import trio
 from attrs import frozen
 
+from llm.rounds import watching
+
 # Bytes of one read, and so what a slow reader makes us hold; as many as a record of TLS has.
 MAX_READ = 16 * 1024
 
@@ -77,17 +79,21 @@ class Plain(Wire):
         super().__init__(sockets)
         self._stream = sockets
         self._number = sockets.socket.fileno()
+        self._watch = watching(self._number)
 
     async def read(self) -> bytes:
         """See `Wire`. It waits first: between two tokens there is nothing to be read."""
         while self._number >= 0:
             try:
-                await trio.lowlevel.wait_readable(self._number)
-                return os.read(self._number, MAX_READ)
+                await self._watch.readable()
+                data = os.read(self._number, MAX_READ)
             except BlockingIOError:
                 continue
             except (OSError, trio.ClosedResourceError) as error:
                 raise httpx.ReadError(str(error)) from error
+            if len(data) == MAX_READ:
+                self._watch.more()
+            return data
         raise httpx.ReadError("The connection was closed.")
 
     async def write(self, data: bytes) -> None:
@@ -100,6 +106,7 @@ class Plain(Wire):
     def close(self) -> None:
         """See `Wire`. The number may soon be another socket's."""
         self._number = -1
+        self._watch.stop()
         super().close()
 
     def has_news(self) -> bool:

@@ -282,6 +282,8 @@ class _Reply:
     rest: float | None = None
     whole: bool = False
     patience: trio.CancelScope = field(factory=trio.CancelScope)
+    _now: Callable[[], float] = field(factory=lambda: trio.lowlevel.current_clock().current_time)
+    _fresh_until: float = -inf
     _alive: bool = False
     _until: float = inf
     _first: float | None = None
@@ -336,10 +338,11 @@ class _Reply:
             raise self._broken(error) from error
 
     def _extend(self) -> None:
-        """Move the deadline on, not for each token but when it has come nearer by `SLACK`."""
-        needed = trio.current_time() + self.upstream.timeouts.between
-        if not needed <= self.patience.deadline <= needed + SLACK:
-            self.patience.deadline = needed + SLACK
+        """Move the deadline on, not for each token but once in `SLACK`."""
+        now = self._now()
+        if now > self._fresh_until:
+            self._fresh_until = now + SLACK
+            self.patience.deadline = self._fresh_until + self.upstream.timeouts.between
 
     async def _last_chunk(self) -> bytes:
         """Wait for counts and the closing event, but not for long: the text is all there."""
@@ -353,23 +356,22 @@ class _Reply:
 
     def _text(self, chunk: bytes) -> str:
         """Read the events that `chunk` ends. An error waits until the text before it is out."""
-        texts = []
+        texts = ""
+        reading = self.reading
         try:
-            events = self._events.feed(chunk) if chunk else self._events.end()
-            for event in events:
-                text = self.reading.feed(event)
+            for event in self._events.feed(chunk) if chunk else self._events.end():
+                text = reading.feed(event)
                 if text is not None:
                     self._alive = True
-                if text:
-                    texts.append(text)
-                if self.reading.ended:
+                    texts += text
+                if reading.ended:
                     break
         except ReportedError as error:
             self._error = self.upstream.reported(error.report)
         except (EventTooLargeError, *DECODE_ERRORS) as error:
             if chunk:  # at the end of the stream it is half an event: the stream was cut
                 self._error = self.upstream.fault("garbled", repr(error))
-        return "".join(texts)
+        return texts
 
     def _broken(self, error: httpx.HTTPError) -> ModelError:
         if _is_garbage(error):

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from attrs import field, frozen
 
+DEBIANS_GO = Path("/usr/share/gocode")
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -185,6 +186,36 @@ class Lab:
             argv = [str(Path(sys.executable).parent / "hubbub"), "serve", "--port", "0"]
             with self.start(argv, self.server_core, env) as child:
                 yield Server(child, _port_of(child.line(START_SECONDS)))
+
+    @contextlib.contextmanager
+    def go(self, program: Path, source: Server) -> Iterator[Server]:
+        """Run what `compile_go` made."""
+        with self.start([str(program), str(source.port)], self.server_core) as child:
+            yield Server(child, int(child.line()))
+
+    def compile_go(self, name: str) -> Path | None:
+        """Compile a Go program of this folder; None where there is no Go.
+
+        gorilla/websocket is taken from Debian's package, without a network.
+        """
+        go = shutil.which("go")
+        if go is None or not (DEBIANS_GO / "src/github.com/gorilla/websocket").is_dir():
+            return None
+        program = self.folder / name
+        own = {
+            "GO111MODULE": "off",
+            "GOPATH": str(DEBIANS_GO),
+            "GOCACHE": str(self.folder / "go-cache"),
+        }
+        made = subprocess.run(
+            [go, "build", "-o", program, HERE / f"{name}.go"],
+            env={**os.environ, **own},
+            capture_output=True,
+            check=False,
+        )
+        if made.returncode:
+            raise BenchError(f"{name}.go does not compile:\n{made.stderr.decode()}")
+        return program
 
     @contextlib.contextmanager
     def reader(self, server: Server, clients: int, *options: str) -> Iterator[Child]:

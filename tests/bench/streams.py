@@ -1,18 +1,20 @@
 """Private streams: 200 clients, each with a reply of its own, against httpx that only reads.
 
-Measured in one run: httpx as it comes, httpx over our transport, and the whole hub, to the
-last socket, over either. The clients ask different things: the same would be one call.
+Measured in one run: httpx as it comes, httpx over our transport, the whole hub, to the last
+socket, over either; and, where Go is installed, a Go program that does the same job. The
+clients ask different things: the same would be one call.
 """
 
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from attrs import frozen
 
 from tests.bench import Row
 from tests.bench.fanout import check, finish
-from tests.bench.lab import BenchError, Child, Lab, await_quiet, lab, middle
+from tests.bench.lab import BenchError, Child, Lab, Server, await_quiet, lab, middle
 
 STREAMS = 200
 RATE = 50  # tokens a second
@@ -34,28 +36,32 @@ class Cost:
 def run(quick: bool) -> list[Row]:
     """Measure both in turn."""
     seconds, times = (2.0, 1) if quick else (5.0, 3)
-    ways = [(measured, kind) for kind in ("stock", "fast") for measured in (bare, hub)]
-    costs: dict[tuple[Measured, str], list[Cost]] = {way: [] for way in ways}
+    ways: list[tuple[Measured, str]] = [
+        (measured, kind) for kind in ("stock", "fast") for measured in (bare, hub)
+    ]
     with lab() as bench:
+        program = bench.compile_go("go")
+        if program is not None:
+            ways.append((go, str(program)))
+        costs: dict[tuple[Measured, str], list[Cost]] = {way: [] for way in ways}
         for _ in range(times):
             await_quiet()
             for way, found in costs.items():
                 found.append(way[0](bench, way[1], seconds))
-    reference = middle([c.micros for c in costs[bare, "stock"]])
+    stock, ours, hubs = costs[bare, "stock"], costs[bare, "fast"], costs[hub, "fast"]
     rows = [
-        _row("the hub", costs[hub, "fast"], reference, 1.3),
-        _row("the hub over httpx's transport", costs[hub, "stock"], reference, None),
-        _row("httpx over our transport", costs[bare, "fast"], reference, None),
+        _row("the hub", hubs, stock, 1.3),
+        _row("the hub over httpx's transport", costs[hub, "stock"], stock, None),
+        _row("httpx over our transport", ours, stock, None),
+        _row("the hub, against httpx over our transport", hubs, ours, None),
     ]
-    ours = middle([c.micros for c in costs[bare, "fast"]])
-    return [
-        *rows,
-        _row("the hub, against httpx over our transport", costs[hub, "fast"], ours, None),
-    ]
+    if program is not None:
+        rows.append(_row("the hub, against a Go program", hubs, costs[go, str(program)], None))
+    return rows
 
 
-def _row(what: str, costs: list[Cost], reference: float, goal: float | None) -> Row:
-    value = middle([c.micros for c in costs])
+def _row(what: str, costs: list[Cost], to: list[Cost], goal: float | None) -> Row:
+    value, reference = middle([c.micros for c in costs]), middle([c.micros for c in to])
     name = f"streams: CPU per token, {STREAMS} private streams of {RATE} tok/s, {what}"
     note = f"core {middle([c.busy for c in costs]):.0%} busy"
     return Row(name, value, reference, value / reference, goal, "µs", note=note)
@@ -77,14 +83,22 @@ def bare(bench: Lab, kind: str, seconds: float) -> Cost:
 
 
 def hub(bench: Lab, kind: str, seconds: float) -> Cost:
-    """Have 200 clients ask the hub for a reply each, and count what reaches them."""
+    """Have 200 clients ask the hub for a reply each, over one of the transports."""
+    with bench.source() as source, bench.hub(source, HUBBUB_HTTP_TRANSPORT=kind) as server:
+        return _asked(bench, server, source, seconds)
+
+
+def go(bench: Lab, program: str, seconds: float) -> Cost:
+    """Have them ask the Go program."""
+    with bench.source() as source, bench.go(Path(program), source) as server:
+        return _asked(bench, server, source, seconds)
+
+
+def _asked(bench: Lab, server: Server, source: Server, seconds: float) -> Cost:
+    """Have clients ask for a reply each, and count what reaches them."""
     tokens = _tokens(seconds)
     ask = f'["llm_chat_prompt",{{"prompt":"# rate={RATE} tokens={tokens}"}},null]'
-    with (
-        bench.source() as source,
-        bench.hub(source, HUBBUB_HTTP_TRANSPORT=kind) as server,
-        bench.reader(server, STREAMS, "-n", str(tokens)) as reader,
-    ):
+    with bench.reader(server, STREAMS, "-n", str(tokens)) as reader:
         server.child.settle()
         reader.say(f"each {ask}")
         cost = measure(

@@ -4,7 +4,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import httpx
@@ -12,6 +12,7 @@ import trio
 from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
+from llm.rounds import reading_in_rounds
 from llm.transport import Transport
 
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
@@ -123,19 +124,22 @@ def reset(stream: Stream) -> None:
 
 @asynccontextmanager
 async def client(kind: str = "fast", **more: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A client over either transport, which leaves no connection when it is closed."""
+    """A client over either transport, which leaves no connection when it is closed.
+
+    The kind "rounds" is our own as the gateway has it: its waits are in rounds.
+    """
     limits = more.pop("limits", httpx.Limits())
     verify = more.pop("verify", False)
     tls = verify if isinstance(verify, ssl.SSLContext) else None
     own = Transport(tls=tls, limits=limits)
     found = httpx.AsyncClient(
-        transport=own if kind == "fast" else None,
+        transport=None if kind == "stock" else own,
         limits=limits,
         verify=verify,
         trust_env=False,
         timeout=more.pop("timeout", None),
         **more,
     )
-    async with found:
+    async with reading_in_rounds() if kind == "rounds" else nullcontext(), found:
         yield found
     assert own.open == 0

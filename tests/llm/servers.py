@@ -16,6 +16,8 @@ import trio
 from attrs import define, field, frozen
 from trio.testing import wait_all_tasks_blocked
 
+from llm.rounds import reading_in_rounds
+
 
 class Do(Enum):
     """What a script can do beside sending bytes."""
@@ -122,8 +124,11 @@ class Server:
 
 @asynccontextmanager
 async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    """Serve on a free port of loopback; at the end every connection must be closed."""
-    async with trio.open_nursery() as nursery:
+    """Serve on a free port of loopback; at the end every connection must be closed.
+
+    Who asks reads in rounds, as behind the gateway.
+    """
+    async with reading_in_rounds(), trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         scheme = "https" if tls else "http"
         server = Server(f"{scheme}://127.0.0.1:{listener.socket.getsockname()[1]}", tls)

@@ -16,7 +16,7 @@ from llm.transport import body_of
 from llm.transport_http import MAX_SILENT, Incoming
 from tests.llm.peers import OK, Peer, Stream, answering, client, peer, reset, until_closed
 
-both = pytest.mark.parametrize("kind", ["fast", "stock"])
+both = pytest.mark.parametrize("kind", ["fast", "rounds", "stock"])
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
