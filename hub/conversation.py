@@ -15,7 +15,7 @@ from hub.room import now
 from hub.search import search
 from hub.text import sound
 from hub.wire import tuples
-from llm.provider import Answering, ChatMessage, ModelError, Request, is_demo, names_of
+from llm.provider import Answering, ChatMessage, ModelError, Request, is_demo, names_of, pour
 
 # What is done in a room that one is in, and the right that it takes.
 _ROOM_COMMANDS: dict[type[commands.Command], RoomAction] = {
@@ -236,14 +236,20 @@ class TupleConversation:
         parts: list[str] = []
         end: dict[str, object] = {"status": "done"}
         demo = is_demo(self._hub.provider, asked.model)
+
+        def say(text: str) -> bool:
+            parts.append(sound(text))
+            client.send(tuples.notify("llm_token", parts[-1]))
+            return not client.slow
+
         try:
             async with self._hub.provider.stream(self._request(client, asked)) as items:
                 async for item in items:
                     if isinstance(item, Answering):
                         demo = item.demo
                     if isinstance(item, str):
-                        parts.append(sound(item))
-                        client.send(tuples.notify("llm_token", parts[-1]))
+                        if say(item):
+                            await pour(items, say)
                         await client.keeping_up()
         except ModelError as error:
             end = {"status": "failed", "error": str(error)}

@@ -11,7 +11,7 @@ from llm.breaker import COUNTED, Attempt, Breaker, BreakerSettings
 from llm.budget import Amount, Purse, Took
 from llm.flight import Flight
 from llm.gate import Gate, Limits, Place, QueueSettings
-from llm.provider import Answering, ModelError, Provider, Request, Resting, Usage
+from llm.provider import Answering, ModelError, Provider, Request, Resting, Usage, pour
 from llm.retry import (
     CHARS_PER_TOKEN,
     Again,
@@ -222,8 +222,8 @@ class Call:
                 if not self._chars and isinstance(item, (str, Usage)):
                     attempt.succeeded(trio.current_time())
                     self.flight.begin(answering)
-                if isinstance(item, str):
-                    self._add(item)
+                if isinstance(item, str) and self._add(item):
+                    await pour(items, self._add)
                 elif isinstance(item, Usage):
                     self._end(item, model, place)
                 elif isinstance(item, Resting):
@@ -231,11 +231,12 @@ class Call:
         if self.flight.usage is None:
             raise ModelError("cut", "The model's reply has no end.")
 
-    def _add(self, text: str) -> None:
+    def _add(self, text: str) -> bool:
         self._chars += len(text)
         if self._chars > self.rules.reply_chars:
             raise ModelError("garbled", "The model does not stop writing; its reply was ended.")
         self.flight.add(text)
+        return True
 
     def _end(self, usage: Usage, model: Model, place: Place) -> None:
         if usage.input_tokens is not None and usage.output_tokens is not None:

@@ -6,15 +6,15 @@ itself; when the last one goes, the call is stopped at once.
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 import trio
-from attrs import define, evolve
+from attrs import define, evolve, field
 from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
-from llm.provider import Answering, Item, ModelError, Queued, Request, Usage
+from llm.provider import Answering, Item, ModelError, Queued, Request, Sink, Usage
 
 
 def key_of(request: Request, model: str) -> bytes:
@@ -54,6 +54,7 @@ class Flight:
         self._ended = False
         self._listeners = 0
         self._waiting: dict[Task, None] = {}
+        self._pouring: dict[_Listener, Sink] = {}
 
     # ── the owner's side: plain calls, which never wait ──────────────────────────────
 
@@ -74,6 +75,10 @@ class Flight:
     def add(self, text: str) -> None:
         """Append to the reply."""
         self._parts.append(text)
+        if self._pouring:
+            for listener, sink in tuple(self._pouring.items()):
+                if listener in self._pouring:  # what one does with it may make another go
+                    listener.take(text, sink)
         self._wake()
 
     def end(self, end: Usage | ModelError) -> None:
@@ -86,6 +91,8 @@ class Flight:
         else:
             self._error = end
         self._close()
+        for listener in tuple(self._pouring):
+            listener.stop()
         self._wake()
 
     def _close(self) -> None:
@@ -107,8 +114,8 @@ class Flight:
         """Have the reply as `Provider.stream` gives it; times are this listener's own."""
         self._listeners += 1
         try:
-            async with aclosing(_Listener(self, trio.current_time()).items()) as items:
-                yield items
+            async with aclosing(_Listener(self, trio.current_time())) as listener:
+                yield listener
         finally:
             self._listeners -= 1
             # After the end the owner only gives its connection back, which it may do in peace.
@@ -117,17 +124,67 @@ class Flight:
                 self.scope.cancel()
 
 
-@define
+@define(eq=False)
 class _Listener:
-    """One who listens, since `start`.
+    """One who listens, since `start`, and has been given the first `at` parts.
 
     No deadline here: the owner's bounds the flight, and whatever ends the owner ends it.
     """
 
     flight: Flight
     start: float
+    at: int = 0
+    _items: AsyncGenerator[Item, None] = field(init=False)
+    _task: Task | None = None
+    _failure: BaseException | None = None
 
-    async def items(self) -> AsyncGenerator[Item, None]:
+    def __attrs_post_init__(self) -> None:
+        self._items = self._all()
+
+    def __aiter__(self) -> AsyncIterator[Item]:
+        return self
+
+    def __anext__(self) -> Awaitable[Item]:
+        return anext(self._items)
+
+    async def aclose(self) -> None:
+        await self._items.aclose()
+
+    async def pour(self, sink: Sink) -> None:
+        """See `llm.provider.pour`: until the sink has enough, or the flight ends."""
+        flight = self.flight
+        if self.at < len(flight._parts) or flight._ended:
+            return
+        self._task = current_task()
+        flight._pouring[self] = sink
+
+        def abort(_: object) -> Abort:
+            del flight._pouring[self]
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abort)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def take(self, text: str, sink: Sink) -> None:
+        """Give a part to the sink: what goes wrong with it is this listener's alone."""
+        self.at += 1
+        try:
+            goes_on = sink(text)
+        except BaseException as error:  # noqa: BLE001 - raised again by who listens
+            self._failure = error
+            goes_on = False
+        if not goes_on:
+            self.stop()
+
+    def stop(self) -> None:
+        """Pour no more, and wake who listens."""
+        # Whoever was cancelled within its own sink is not there any more.
+        if self.flight._pouring.pop(self, None) is not None and self._task is not None:
+            reschedule(self._task)
+
+    async def _all(self) -> AsyncGenerator[Item, None]:
         flight = self.flight
         waiting = flight._waiting
         task = current_task()
@@ -147,17 +204,17 @@ class _Listener:
         first = trio.current_time() if flight._parts else None
         if flight.answering is not None:
             yield flight.answering
-        # A thousand may run this for each token: hence the plain loop and its local names, and
-        # the wait is written out rather than called.
-        parts, at = flight._parts, 0
-        while at < len(parts) or not flight._ended:
-            if at == len(parts):
+        # A thousand may run this for each token: hence the plain loop, and the wait is written
+        # out rather than called.
+        parts = flight._parts
+        while self.at < len(parts) or not flight._ended:
+            if self.at == len(parts):
                 task = current_task()
                 waiting[task] = None
                 await wait_task_rescheduled(abort)
                 continue
-            text = parts[at] if at + 1 == len(parts) else "".join(parts[at:])
-            at = len(parts)
+            text = parts[-1] if self.at + 1 == len(parts) else "".join(parts[self.at :])
+            self.at = len(parts)
             yield text
         yield self._usage(first)
 

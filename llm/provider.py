@@ -14,7 +14,7 @@ and a model behind it stops generating. All that can go wrong is a `ModelError`.
 Who reads the items passes over kinds that it does not know.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -166,6 +166,27 @@ class Usage:
 
 
 Item: TypeAlias = str | Queued | Resting | Answering | Usage
+
+Sink: TypeAlias = Callable[[str], bool]
+"""Takes a text at once, without waiting; whether it takes more."""
+
+
+async def pour(items: AsyncIterator[Item], sink: Sink) -> None:
+    """Give texts that come next to `sink`, by plain calls from whichever task has them.
+
+    A task that is woken for each token costs more than all that is done with the token. So
+    some iterators have a shorter way (a method like this function); others have none, and this
+    returns at once. It may return at any time, and then one goes on with the iterator:
+
+        async for item in items:
+            if isinstance(item, str) and sink(item):
+                await pour(items, sink)
+
+    No deadline: what bounds the iterator bounds this. What the sink raises is raised here.
+    """
+    shorter = getattr(items, "pour", None)
+    if shorter is not None:
+        await shorter(sink)
 
 
 class Provider(Protocol):

@@ -18,7 +18,7 @@ Where the system has no epoll, or nobody has opened `reading_in_rounds`, the wai
 
 import select
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -38,6 +38,18 @@ class Watch(ABC):
         """Wait for bytes, for the end, or for nothing: a read may still have to wait.
 
         To be awaited at once.
+
+        Raises:
+            trio.ClosedResourceError: it is not watched any more.
+
+        """
+
+    @abstractmethod
+    async def pour(self, read: Callable[[], bool]) -> None:
+        """Have `read` called, by the task that looks, each time that there may be bytes.
+
+        Until it returns False, or raises, which is raised here; at the end of the connection;
+        and maybe before, for another call of `readable`. Not at all where the wait is trio's.
 
         Raises:
             trio.ClosedResourceError: it is not watched any more.
@@ -89,6 +101,9 @@ class _Direct(Watch):
     def readable(self) -> Awaitable[object]:
         return trio.lowlevel.wait_readable(self.fd)  # noqa: ASYNC105 - see `Watch`
 
+    async def pour(self, read: Callable[[], bool]) -> None:
+        pass
+
     def more(self) -> None:
         pass  # trio looks again each time
 
@@ -103,7 +118,7 @@ class _Turn(Watch):
     a reader who was not waiting; and who leaves bytes must say so, since no event tells again.
     """
 
-    __slots__ = ("_ended", "_fd", "_news", "_rounds", "_waiting")
+    __slots__ = ("_ended", "_failure", "_fd", "_news", "_read", "_rounds", "_waiting")
 
     def __init__(self, rounds: "_Rounds", fd: int) -> None:
         self._rounds = rounds
@@ -111,6 +126,8 @@ class _Turn(Watch):
         self._news = False
         self._ended = False
         self._waiting: Task | None = None
+        self._read: Callable[[], bool] | None = None
+        self._failure: BaseException | None = None
 
     def readable(self) -> Awaitable[object]:
         # No coroutine of its own: this is passed for each token.
@@ -121,6 +138,20 @@ class _Turn(Watch):
             return trio.lowlevel.checkpoint()  # noqa: ASYNC105
         self._waiting = current_task()
         return wait_task_rescheduled(self._abort)  # noqa: ASYNC105
+
+    async def pour(self, read: Callable[[], bool]) -> None:
+        if self._fd >= 0 and (self._news or self._ended):
+            return
+        self._read = read
+        try:
+            await self.readable()
+        finally:
+            self._read = None
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        if self._fd < 0:
+            raise trio.ClosedResourceError
 
     def _abort(self, _: object) -> Abort:
         self._waiting = None
@@ -141,8 +172,16 @@ class _Turn(Watch):
             self._ended = True
         if self._waiting is None:
             self._news = True
-        else:
+        elif self._read is None or not self._goes_on(self._read) or self._ended:
             self._wake()
+
+    def _goes_on(self, read: Callable[[], bool]) -> bool:
+        """Read for the one who waits: nothing that goes wrong with it is the other sockets'."""
+        try:
+            return read()
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            self._failure = error
+            return False
 
     def _wake(self) -> None:
         if self._waiting is not None:

@@ -12,7 +12,7 @@ A response's body can be read as always, or past httpx's generators by `body_of`
 """
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Literal, TypeAlias
 
@@ -125,7 +125,6 @@ class Body(httpx.AsyncByteStream):
         self._wire = wire
         self._incoming = Incoming(method)
         self._read_wait = timeouts.get("read")
-        self._unbounded = self._read_wait is None
         self._write_wait = timeouts.get("write")
         self._sent = False
         self._released = False
@@ -137,18 +136,32 @@ class Body(httpx.AsyncByteStream):
         """Return what the next read brings."""
         incoming = self._incoming
         if not incoming.parts:
-            try:
-                # What `_read` does, but for the wait that most tokens need.
-                if self._unbounded and not (self._released or incoming.fault):
-                    incoming.feed(await self._wire.read())
-            except BaseException:
-                self.close()
-                raise
-            if not incoming.parts or incoming.whole:
-                await self._read()
-                if not incoming.parts:
-                    raise StopAsyncIteration
+            await self._read()
+            if not incoming.parts:
+                raise StopAsyncIteration
         return incoming.take()
+
+    async def pour(self, take: Callable[[bytes], bool]) -> None:
+        """Give the parts that come next to `take`, until it returns False; see `Wire.pour`.
+
+        What was not given is there for the iterator, as are the end and what is wrong.
+        """
+        incoming = self._incoming
+        if self._read_wait is not None or self._released:
+            return
+        if incoming.parts or incoming.whole or incoming.fault:
+            return
+
+        def feed(data: bytes) -> bool:
+            incoming.feed(data)
+            goes_on = not (incoming.whole or incoming.fault)
+            return (not incoming.parts or take(incoming.take())) and goes_on
+
+        try:
+            await self._wire.pour(feed)
+        except BaseException:
+            self.close()
+            raise
 
     async def send(self, request: httpx.Request, head: bytes) -> None:
         """Send the request, small ones in one write.
@@ -231,7 +244,7 @@ class Body(httpx.AsyncByteStream):
             self._pool.leave()
 
 
-def body_of(response: httpx.Response) -> AsyncIterator[bytes] | None:
+def body_of(response: httpx.Response) -> Body | None:
     """Return the body itself, past httpx; None if another transport made the response.
 
     It is as the server sent it. Closing the response closes it; its errors are httpx's.

@@ -5,7 +5,7 @@ What differs between the clouds is how a question is put (`Ask`) and how an even
 errors, and the end of a reply.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from ipaddress import ip_address
 from math import inf
@@ -16,6 +16,7 @@ import msgspec
 import trio
 from attrs import define, field, frozen
 
+from llm import transport as carrying
 from llm.faults import (
     Report,
     ReportedError,
@@ -31,6 +32,7 @@ from llm.provider import (
     ModelError,
     Resting,
     SetupError,
+    Sink,
     Timeouts,
     Usage,
 )
@@ -184,8 +186,8 @@ class Upstream:
         reply = _Reply(self, ask.reading, Stops(ask.stops), chunks, start, rest)
         try:
             with reply.patience:
-                async with aclosing(reply.items()) as items:
-                    yield items
+                async with aclosing(reply):
+                    yield reply
             if reply.patience.cancelled_caught:
                 raise self.fault("stalled", "no text for too long")
             # Only a reply that was read to its end is worth waiting for its last bytes.
@@ -287,13 +289,44 @@ class _Reply:
     _alive: bool = False
     _until: float = inf
     _first: float | None = None
+    _items: AsyncGenerator[Item, None] = field(init=False)
     _events: Events = field(factory=Events)
     _error: ModelError | None = None
 
     def __attrs_post_init__(self) -> None:
         self.patience.deadline = self.start + self.upstream.timeouts.first
+        self._items = self._all()
 
-    async def items(self) -> AsyncGenerator[Item, None]:
+    def __aiter__(self) -> AsyncIterator[Item]:
+        return self
+
+    def __anext__(self) -> Awaitable[Item]:
+        return anext(self._items)
+
+    async def aclose(self) -> None:
+        await self._items.aclose()
+
+    async def pour(self, sink: Sink) -> None:
+        """See `llm.provider.pour`; short where the connection has such a way."""
+
+        def take(chunk: bytes) -> bool:
+            text = self.stops.feed(self._text(chunk))
+            if self._alive:
+                self._alive = False
+                self._extend()
+            if text:
+                self._mark_first()
+            goes_on = not text or sink(text)
+            return goes_on and not (self.stops.hit or self.reading.complete or self._error)
+
+        if isinstance(self.chunks, carrying.Body) and not self.reading.complete:
+            try:
+                await self.chunks.pour(take)
+            except httpx.HTTPError as error:
+                if not self.reading.complete:
+                    raise self._broken(error) from error
+
+    async def _all(self) -> AsyncGenerator[Item, None]:
         """Give the reply; the texts of all events that one read brought are one item."""
         if self.rest:
             yield Resting(self.rest)

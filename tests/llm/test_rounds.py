@@ -176,6 +176,58 @@ async def test_who_waits_is_told_that_its_socket_was_closed(
         await closed(pairs[1])
 
 
+async def test_reading_may_be_left_to_who_looks(pairs: list[Pair], autojump_clock: object) -> None:
+    pair, other = pairs[:2]
+    found: list[tuple[float, bytes]] = []
+
+    def read() -> bool:
+        found.append((trio.current_time() - start, pair.near.recv(100)))
+        return len(found) < 2
+
+    async with reading_in_rounds(), trio.open_nursery() as nursery:
+        start = trio.current_time()
+        nursery.start_soon(other.read_on)
+        pair.watch = watching(pair.near.fileno())
+        nursery.start_soon(pair.watch.pour, read)
+        for data in (b"a", b"b", b"c"):
+            await trio.sleep(2 * PAUSE)
+            pair.far.send(data)
+            other.far.send(data)
+        await trio.sleep(2 * PAUSE)
+        assert await pair.read() == b"c"
+        nursery.cancel_scope.cancel()
+    assert found == [(2 * PAUSE, b"a"), (4 * PAUSE, b"b")]
+    assert b"".join(data for _, data in other.came) == b"abc"
+
+
+async def test_who_left_it_to_others_is_woken_at_the_end(
+    pair: Pair, autojump_clock: object
+) -> None:
+    async with reading_in_rounds():
+        pair.watch = watching(pair.near.fileno())
+        with trio.fail_after(10 * PAUSE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pair.watch.pour, lambda: bool(pair.near.recv(100)))
+                await wait_all_tasks_blocked()
+                pair.far.send(b"last")
+                pair.far.close()
+            assert await pair.read() == b""
+
+
+async def test_who_left_it_to_others_is_told_that_it_was_closed(
+    pair: Pair, autojump_clock: object
+) -> None:
+    async def wait(watch: Watch) -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await watch.pour(lambda: True)
+
+    async with reading_in_rounds(), trio.open_nursery() as nursery:
+        watch = watching(pair.near.fileno())
+        nursery.start_soon(wait, watch)
+        await wait_all_tasks_blocked()
+        watch.stop()
+
+
 async def test_leaving_wakes_who_waits(pair: Pair, autojump_clock: object) -> None:
     async with trio.open_nursery() as nursery:
         async with reading_in_rounds():
