@@ -177,7 +177,11 @@ class Client:
             self.write_now()
             return
         cursor.offset = offset
-        self._write(data)
+        try:  # as in `_write`, whose call would be felt here
+            if not self.stream.write_now(data):
+                self._hold(data)
+        except Exception as error:  # noqa: BLE001 - told apart there
+            self._failed(error)
 
     def _write(self, data: bytes) -> bool:
         """Write without waiting; what is not taken is the slow path's, and the answer False."""

@@ -2,10 +2,10 @@
 
 With hundreds of replies under way there are thousands of reads a second, each of a few bytes.
 Woken for each of them, the process spends more on waking (system calls, a pass of trio's
-scheduler, cold caches) than on what came. So one task looks, wakes all whose sockets have
+scheduler, cold caches) than on what came. So one task looks, deals with all whose sockets have
 bytes, and looks again after `PAUSE` at the earliest; network cards moderate their interrupts
-likewise. While little comes nothing is late: after a pause in which nothing came, the first
-bytes begin a round at once.
+likewise. It reads for those who left that to it (`pour`), and wakes the others. While little
+comes nothing is late: after a pause in which nothing came, the first bytes begin a round at once.
 
     async with reading_in_rounds():     # owns the task
         watch = watching(fd)
@@ -18,7 +18,7 @@ Where the system has no epoll, or nobody has opened `reading_in_rounds`, the wai
 
 import select
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -34,10 +34,8 @@ class Watch(ABC):
     """Looks at one socket. One task at a time may wait."""
 
     @abstractmethod
-    def readable(self) -> Awaitable[object]:
+    async def readable(self) -> None:
         """Wait for bytes, for the end, or for nothing: a read may still have to wait.
-
-        To be awaited at once.
 
         Raises:
             trio.ClosedResourceError: it is not watched any more.
@@ -98,8 +96,8 @@ class _Direct(Watch):
 
     fd: int
 
-    def readable(self) -> Awaitable[object]:
-        return trio.lowlevel.wait_readable(self.fd)  # noqa: ASYNC105 - see `Watch`
+    async def readable(self) -> None:
+        await trio.lowlevel.wait_readable(self.fd)
 
     async def pour(self, read: Callable[[], bool]) -> None:
         pass
@@ -129,15 +127,15 @@ class _Turn(Watch):
         self._read: Callable[[], bool] | None = None
         self._failure: BaseException | None = None
 
-    def readable(self) -> Awaitable[object]:
-        # No coroutine of its own: this is passed for each token.
+    async def readable(self) -> None:
         if self._fd < 0:
             raise trio.ClosedResourceError
         if self._news or self._ended:
             self._news = False
-            return trio.lowlevel.checkpoint()  # noqa: ASYNC105
+            await trio.lowlevel.checkpoint()
+            return
         self._waiting = current_task()
-        return wait_task_rescheduled(self._abort)  # noqa: ASYNC105
+        await wait_task_rescheduled(self._abort)
 
     async def pour(self, read: Callable[[], bool]) -> None:
         if self._fd >= 0 and (self._news or self._ended):

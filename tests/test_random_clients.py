@@ -15,6 +15,7 @@ import pytest
 import trio
 from attrs import define, field
 
+from hub.room import LiveRoom
 from hub.web.listener import raise_file_limit
 from llm.provider import Item, Request, Usage
 from tests.hubs import Closed, Native, Running, running_hub
@@ -144,16 +145,21 @@ class Witness:
     replica: Replica = field(factory=Replica)
     log: dict[tuple[str, int], Event] = field(factory=dict)
 
-    async def watch(self, client: Native, idle: float) -> None:
-        """Read until nothing came for `idle` seconds."""
+    async def watch(self, client: Native) -> None:
+        """Read until cancelled."""
         while True:
-            with trio.move_on_after(idle) as quiet:
-                name, payload = await client.next()
-            if quiet.cancelled_caught:
-                return
+            name, payload = await client.next()
             self.replica.take(name, payload)
             if "offset" in payload:
                 self.log[self.replica.epoch, payload["offset"]] = (name, payload)
+
+    async def has_all_of(self, room: LiveRoom) -> None:
+        """Wait until nothing is being answered, and all that was is written down."""
+        with trio.fail_after(60):
+            while self.replica.offset < room.log.head or any(  # noqa: ASYNC110 - nobody tells
+                lane.busy for lane in room._lanes.values()
+            ):
+                await trio.sleep(0.05)
 
 
 @pytest.mark.parametrize("window", [20_000, 1 << 20])
@@ -178,17 +184,16 @@ async def test_everybody_ends_with_exactly_the_log(
         witness.replica.take_snapshot(await client.call("join_room", room="lobby"))
         wanderers = [Wanderer(running, random.Random(seed)) for seed in range(12)]
         over = trio.Event()
-        async with trio.open_nursery() as nursery:
-            for one in wanderers:
-                nursery.start_soon(one.wander, over)
-
-            async def end() -> None:
+        async with trio.open_nursery() as watching:
+            watching.start_soon(witness.watch, client)
+            async with trio.open_nursery() as nursery:
+                for one in wanderers:
+                    nursery.start_soon(one.wander, over)
                 await trio.sleep(4)
                 over.set()
-
-            nursery.start_soon(end)
-            await witness.watch(client, idle=2.0)
-        await witness.watch(client, idle=0.5)
+            [room] = running.hub.live
+            await witness.has_all_of(room)
+            watching.cancel_scope.cancel()
         assert len(witness.log) > 200
         for one in wanderers:
             assert set(one.closed_with) <= {4008}

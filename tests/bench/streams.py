@@ -56,7 +56,7 @@ def run(quick: bool) -> list[Row]:
         _row("the hub, against httpx over our transport", hubs, ours, None),
     ]
     if program is not None:
-        rows.append(_row("the hub, against a Go program", hubs, costs[go, str(program)], None))
+        rows.append(_row("the hub, against a Go program", hubs, costs[go, str(program)], 1.0))
     return rows
 
 
