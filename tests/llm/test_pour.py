@@ -267,7 +267,7 @@ async def test_each_listener_has_its_own_way(autojump_clock: object) -> None:
 
 
 async def test_what_came_in_the_meantime_is_not_passed_over(autojump_clock: object) -> None:
-    busy, late = Listener(pause=1.5), Listener(pause=9)
+    busy, late = Listener(pause=1.6), Listener(pause=9)
     async with open_gateway([model(Scripted(WORDS))]) as gateway:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(busy.listen, gateway)
