@@ -11,8 +11,9 @@ from attrs import define
 
 from llm.faults import Report, ReportedError
 from llm.provider import ChatMessage, Finish, Item, Request, Timeouts
+from llm.reply import Reading
 from llm.transport import Kind
-from llm.upstream import Ask, Body, Reading, Upstream
+from llm.upstream import Ask, Body, Upstream
 
 OFFICIAL = "https://api.anthropic.com"
 DEFAULT_MODEL = "claude-haiku-4-5"

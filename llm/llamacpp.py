@@ -21,8 +21,9 @@ from attrs import define, evolve
 from llm.faults import ReportedError, report_of
 from llm.openai import ChatReading, chat
 from llm.provider import Finish, Item, ModelError, Request, Timeouts
+from llm.reply import DECODE_ERRORS, Reading
 from llm.transport import Kind
-from llm.upstream import DECODE_ERRORS, Ask, Body, Reading, Upstream
+from llm.upstream import Ask, Body, Upstream
 
 DEFAULT_MODEL = "llama.cpp"
 HEALTH_POLL = 0.25  # s; a model is loaded in one second to a few minutes

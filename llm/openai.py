@@ -12,8 +12,9 @@ from attrs import define
 
 from llm.faults import ReportedError, report_of
 from llm.provider import Finish, Item, Request, Timeouts
+from llm.reply import Reading
 from llm.transport import Kind
-from llm.upstream import Ask, Body, Reading, Upstream
+from llm.upstream import Ask, Body, Upstream
 
 OFFICIAL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-4o-mini"

@@ -243,24 +243,20 @@ def is_model(process: int) -> bool:
 async def test_a_signal_ends_it_while_it_starts(
     how: signal.Signals, llamacpp: None, tmp_path: Path
 ) -> None:
-    # A pipe that is a model's file by its first bytes, and then says nothing more.
-    os.mkfifo(tmp_path / "model.gguf")
-    pipe = os.open(tmp_path / "model.gguf", os.O_RDWR)
-    try:
-        os.write(pipe, b"GGUF")
-        async with launched("--port", "0", "--model", "model.gguf", folder=tmp_path) as (
-            process,
-            errors,
-        ):
-            await until(lambda: any(map(is_model, descendants(process.pid))))
-            children = descendants(process.pid)
-            process.send_signal(how)
-            with trio.fail_after(PATIENCE):
-                assert await process.wait() == 0
-            await until(lambda: not any(map(lives, children)))
-            assert "Traceback" not in errors.read_text()
-    finally:
-        os.close(pipe)
+    # A model that takes its time: its process has not come to loading when the signal does.
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nif 'llm.local_server' in sys.orig_argv:\n    time.sleep(600)\n"
+    )
+    options = ("--port", "0", "--model", "model.gguf")
+    async with launched(*options, folder=tmp_path, PYTHONPATH=str(tmp_path)) as (process, errors):
+        await until(lambda: any(map(is_model, descendants(process.pid))))
+        children = descendants(process.pid)
+        process.send_signal(how)
+        with trio.fail_after(PATIENCE):
+            assert await process.wait() == 0, errors.read_text()
+        await until(lambda: not any(map(lives, children)))
+        assert "Traceback" not in errors.read_text()
 
 
 async def test_what_was_said_survives_a_kill(tmp_path: Path) -> None:
