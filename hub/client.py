@@ -143,7 +143,10 @@ class Client:
     def follow(self, log: Log, offset: int | None = None) -> None:
         """Read `log` from after `offset` on (None: from now on), instead of from where it was."""
         self.unfollow(log)
-        self.cursors[log] = log.follow(self, offset)
+        cursor = self.cursors[log] = log.follow(self, offset)
+        if cursor.offset < log.head:
+            # At once: until the pump comes, newer events may push older ones out of the window.
+            self.write_now()
 
     def unfollow(self, log: Log) -> None:
         """Stop reading `log`; twice is once."""

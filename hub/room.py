@@ -126,13 +126,17 @@ class LiveRoom:
         Snapshot and place in the log are of one moment, and the answer that `welcome` sends
         goes out before the events that it doesn't know of.
         """
-        offset = since.offset if since and self.log.holds(since.epoch, since.offset) else None
-        messages = []
-        if offset is None:
-            messages = await self.transcript.newest(client.user.id, SNAPSHOT + 1)
-        if client.closing:
-            return
-        self._enter(client)
+        while True:
+            offset = since.offset if since and self.log.holds(since.epoch, since.offset) else None
+            messages = []
+            if offset is None:
+                messages = await self.transcript.newest(client.user.id, SNAPSHOT + 1)
+            if client.closing:
+                return
+            self._enter(client)
+            # To announce that may have pushed the first event that was missed out of the window.
+            if offset is None or offset >= self.log.dropped:
+                break
         welcome(self._snapshot(client.user, messages, offset))
         client.follow(self.log, offset)
 

@@ -254,6 +254,27 @@ async def test_a_client_that_answers_no_ping_is_gone_and_one_that_does_stays() -
 # ── 4: every offset once, in order, or `recovered: false`: also tests/test_random_clients.py ──
 
 
+async def test_ones_own_coming_may_push_what_one_missed_out_of_the_window() -> None:
+    async with running_hub(window=4096) as running, running.connect() as alice:
+        await joined(alice)
+        [room] = running.hub.live
+        recovered = set()
+        for _ in range(60):
+            await alice.call("ping")
+            oldest = room.log.dropped
+            async with running.connect() as bob:
+                since = {"epoch": room.log.epoch, "offset": oldest}
+                back = await bob.call("join_room", room="lobby", since=since)
+                recovered.add(back["recovered"])
+                await bob.call("ping")
+                offset = oldest if back["recovered"] else back["offset"]
+                assert [its["offset"] for _, its in bob.events] == list(
+                    range(offset + 1, room.log.head + 1)
+                )
+                assert back["offset"] == offset
+        assert recovered == {True, False}
+
+
 async def test_who_comes_back_gets_exactly_what_was_missed() -> None:
     gate = Gate()
     async with running_hub(Scripted(gate)) as running, running.connect() as bob:

@@ -15,7 +15,7 @@ from sqlalchemy import make_url, text
 from hub.records import Message
 from hub.store.contract import AddMessage, Outcome, SaveRoom, Store, StoreError
 from hub.store.opening import choose, open_database, open_store
-from hub.store.postgresql import PostgreSQL
+from hub.store.postgresql import DOUBT_SECONDS, PostgreSQL
 from hub.store.sqlite import SQLite
 from tests.postgres import Server, postgres  # noqa: F401 - a fixture
 from tests.store.making import message, room
@@ -158,7 +158,10 @@ async def _write_through_restarts(store: Store, server: Server) -> tuple[list[st
             for _ in range(3):
                 await until(acknowledged)
                 await trio.to_thread.run_sync(server.stop, signal.SIGQUIT)
-                await until(refused)
+                # Nothing is refused while the writer waits to ask what became of a COMMIT that was
+                # under way; it gives up at some time, and the server has to be there before.
+                with trio.move_on_after(DOUBT_SECONDS / 3):
+                    await until(refused)
                 with pytest.raises(StoreError, match="cannot be reached"):
                     await store.room("den")
                 await trio.to_thread.run_sync(server.start)
