@@ -67,9 +67,7 @@ class Client:
     __slots__ = (
         "_close",
         "_drained",
-        "_mute",
         "_nursery",
-        "_outbox",
         "_outbox_bytes",
         "_quiet_until",
         "_reading",
@@ -79,6 +77,8 @@ class Client:
         "cursors",
         "dialect",
         "errors_in_a_row",
+        "mute",
+        "outbox",
         "session",
         "slow",
         "stream",
@@ -106,9 +106,9 @@ class Client:
         self.slow = False
         self.errors_in_a_row = 0
         self._ready = ready
-        self._outbox: list[bytes] = []
+        self.outbox: list[bytes] = []
         self._outbox_bytes = 0
-        self._mute = False
+        self.mute = False
         self._quiet_until = 0.0
         self._close: tuple[Close, str] | None = None
         self._reading = trio.CancelScope()
@@ -122,7 +122,7 @@ class Client:
 
     def send(self, frame: bytes) -> None:
         """Write a frame (b"" is none) to this connection alone, after all that happened before."""
-        if self._mute or not self._catch_up():
+        if self.mute or not self._catch_up():
             return
         self._put(frame)
         if self._outbox_bytes > OUTBOX_BYTES:
@@ -132,12 +132,12 @@ class Client:
 
     def pass_over(self, log: Log, append: Callable[[], object]) -> None:
         """Have an event appended to `log` that this client is told in another way."""
-        if self._mute or log not in self.cursors or not self._catch_up():
+        if self.mute or log not in self.cursors or not self._catch_up():
             append()
             return
         append()
         self.cursors[log].offset = log.head
-        if self._outbox and not self.slow:
+        if self.outbox and not self.slow:
             self._ready(self)
 
     def follow(self, log: Log, offset: int | None = None) -> None:
@@ -162,7 +162,7 @@ class Client:
 
     def write_now(self) -> None:
         """Write what there is, as far as the socket takes it without waiting. Never raises."""
-        if self.slow or self._mute:
+        if self.slow or self.mute:
             return
         try:
             while data := self._take():
@@ -171,19 +171,19 @@ class Client:
         except Behind:
             self.close(Close.TOO_SLOW, "You fell too far behind.")
 
-    def give(self, cursor: Cursor, data: bytes, offset: int) -> None:
-        """Write `data`, all that `cursor` has to be given up to `offset`. Never raises.
+    def given_in_part(self, data: bytes, written: int) -> None:
+        """Go on slowly after the pump, which writes to many at once, got only a part out."""
+        self.stream.keep(data[written:])
+        self._go_slow()
 
-        The pump's way for the many that are at the same place, with nothing else to be told.
-        """
-        if self._outbox or self.slow or self._mute:
-            self.write_now()
-            return
-        cursor.offset = offset
-        try:  # as in `_write`, whose call would be felt here
-            if not self.stream.write_now(data):
-                self._hold(data)
-        except Exception as error:  # noqa: BLE001 - told apart there
+    def not_given(self, data: bytes, error: Exception) -> None:
+        """Deal with what came of the pump's write. Never raises."""
+        if isinstance(error, BlockingIOError):
+            self._hold(data)
+        elif isinstance(error, OSError):
+            self.stream.abort()
+            self._reading.cancel()
+        else:
             self._failed(error)
 
     def _write(self, data: bytes) -> bool:
@@ -199,7 +199,7 @@ class Client:
     def _hold(self, data: bytes) -> None:
         """Leave to the slow path what the socket did not take."""
         if not self.stream.clogged:
-            self._outbox.insert(0, data)
+            self.outbox.insert(0, data)
             self._outbox_bytes += len(data)
         self._go_slow()
 
@@ -295,7 +295,7 @@ class Client:
                 await conversation.hear(self, message)
                 await self.keeping_up()
         except trio_websocket.ConnectionClosed:
-            self._mute = True
+            self.mute = True
         except Exception:  # invariant 2: logged once, this socket closed, nobody else's
             logger.exception("serving %s failed", self.address)
             self.close(Close.INTERNAL, "Something went wrong on our side.")
@@ -313,10 +313,10 @@ class Client:
             if self._close and code is not Close.TOO_SLOW:
                 self.write_now()
                 await self.keeping_up()
-            self._mute = True
+            self.mute = True
             await self.keeping_up()
             await ws.aclose(code, reason)
-        self._mute = True
+        self.mute = True
         self.stream.abort()
 
     def _catch_up(self) -> bool:
@@ -329,13 +329,13 @@ class Client:
         return True
 
     def _put(self, frame: bytes) -> None:
-        self._outbox.append(frame)
+        self.outbox.append(frame)
         self._outbox_bytes += len(frame)
 
     def _take(self) -> bytes:
-        if self._outbox:
-            data = self._outbox[0] if len(self._outbox) == 1 else b"".join(self._outbox)
-            self._outbox.clear()
+        if self.outbox:
+            data = self.outbox[0] if len(self.outbox) == 1 else b"".join(self.outbox)
+            self.outbox.clear()
             self._outbox_bytes = 0
             return data
         return self._take_from_logs()
@@ -361,7 +361,7 @@ class Client:
         assert self._drained is not None
         try:
             await self.stream.send_all(b"")
-            while not self._mute and (data := self._take()):
+            while not self.mute and (data := self._take()):
                 await self.stream.send_all(data)
         except Behind:
             self.close(Close.TOO_SLOW, "You fell too far behind.")

@@ -59,7 +59,12 @@ class SocketEdge(trio.abc.Stream):
         self._fd = -1
         if isinstance(transport, trio.SocketStream):
             self._fd = transport.socket.fileno()
-        self._free = self._fd  # to be written to without waiting; -1 while that must not be
+        self.free = self._fd
+        """The descriptor to write to without waiting; -1 while nobody may.
+
+        For the pump's loop, in which a call of `write_now` would be felt. Who writes to it tells
+        by `keep` or `abort` what did not go well.
+        """
         self.heard = trio.current_time()
         """When the peer was last heard of, in trio's time."""
 
@@ -78,14 +83,12 @@ class SocketEdge(trio.abc.Stream):
             trio.BrokenResourceError: the peer is gone.
 
         """
-        # The hub's hottest lines: a write to a socket leaves the caches cold, and each line of
-        # Python after it costs several times what it does elsewhere.
-        if self._free < 0:
+        if self.free < 0:
             if self._over:
                 raise trio.BrokenResourceError("the last frame was a goodbye")
             return False
         try:
-            written = write(self._free, data)
+            written = write(self.free, data)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -93,10 +96,14 @@ class SocketEdge(trio.abc.Stream):
             raise trio.BrokenResourceError from error
         if written == len(data):
             return True
-        self._rest = data[written:]
-        self._busy = True
-        self._free = -1
+        self.keep(data[written:])
         return False
+
+    def keep(self, rest: bytes) -> None:
+        """Take note of what a write, which got a part out, has left: it is sent first of all."""
+        self._rest = rest
+        self._busy = True
+        self.free = -1
 
     @property
     def clogged(self) -> bool:
@@ -116,7 +123,7 @@ class SocketEdge(trio.abc.Stream):
             if self._over:
                 raise trio.BrokenResourceError("the last frame was a goodbye")
             self._busy = True
-            self._free = -1
+            self.free = -1
             whole = False
             try:
                 with trio.move_on_after(self._send_seconds):
@@ -133,7 +140,7 @@ class SocketEdge(trio.abc.Stream):
             # the client hears of it (RFC 6455, 5.5.1: no data after a close frame).
             self._over = bytes(data[:1]) == CLOSE_FRAME
             if not self._over:
-                self._free = self._fd
+                self.free = self._fd
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until a write might get through; the deadline is the caller's."""
@@ -160,7 +167,7 @@ class SocketEdge(trio.abc.Stream):
         if self._closed:
             return
         self._closed = self._busy = True
-        self._fd = self._free = -1
+        self._fd = self.free = -1
         bottom = self._transport
         while isinstance(bottom, trio.SSLStream):
             bottom = bottom.transport_stream
@@ -179,7 +186,7 @@ class SocketEdge(trio.abc.Stream):
             await trio.lowlevel.checkpoint()
             return
         self._busy = self._leaving = True
-        self._fd = self._free = -1
+        self._fd = self.free = -1
         try:
             with trio.move_on_after(LINGER_SECONDS):
                 await self._linger()
